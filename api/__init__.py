@@ -1,0 +1,1 @@
+"""The FastAPI front end: accepts, projects and shows jobs. Never loads torch."""

@@ -1,0 +1,1 @@
+"""Functional Dual Anchors: construct inputs for a layer, adapt the layer to them."""

@@ -1,0 +1,1 @@
+"""Checkpoints in Hugging Face layout: headers first, tensors one at a time."""

@@ -1,0 +1,1 @@
+"""What all processes share, as plain data: pydantic and the standard library only."""

@@ -1,0 +1,159 @@
+"""The plan: a recipe resolved against real checkpoints, cut into units.
+
+A plan is self-contained plain data. Any worker that can reach the storage can run any of
+its units from the plan alone.
+"""
+
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from fda_core.contract.recipe import Recipe
+
+PLAN_FORMAT = 1
+
+
+class PlainData(BaseModel):
+    """Base of what our processes write for each other: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PinnedFile(PlainData):
+    """A file as it was when planned; a reader refuses it if either number has changed."""
+
+    size_bytes: int
+    etag: str
+
+
+class TensorEntry(PlainData):
+    """Where one tensor lies: bytes [start, end) of a file."""
+
+    file: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+    @property
+    def size_bytes(self) -> int:
+        """Return the tensor's length in its file."""
+        return self.end - self.start
+
+    @property
+    def numel(self) -> int:
+        """Return the number of elements."""
+        count = 1
+        for axis in self.shape:
+            count *= axis
+        return count
+
+
+class PinnedCheckpoint(PlainData):
+    """One input, from its headers: every tensor by its name on disk."""
+
+    uri: str
+    family: str
+    config: dict[str, Any]
+    prefix: str
+    files: dict[str, PinnedFile]
+    tensors: dict[str, TensorEntry]
+    sidecars: tuple[str, ...]
+
+
+class PlannedExpert(PlainData):
+    """An expert and how its tensor names map to the base's."""
+
+    name: str
+    weight: float
+    checkpoint: PinnedCheckpoint
+    names: dict[str, str]
+    """The base's tensor name to this expert's, for every tensor they share."""
+    heads: tuple[str, ...]
+    """The expert's own head tensors, by its names."""
+
+
+class TensorRule(StrEnum):
+    """What becomes of one tensor of the base."""
+
+    MERGE = "merge"
+    AVERAGE = "average"
+    BASE = "base"
+    TIED = "tied"
+
+
+class PlannedTensor(PlainData):
+    """One tensor of the output."""
+
+    name: str
+    layer: int | None
+    part: str
+    """Its name inside the layer (`attention.self.query.weight`), or its name again outside."""
+    rule: TensorRule
+    reason: str
+    """In a word, why the rule: layer, outside, head, buffer, no expert has it, tied."""
+    tied_to: str | None = None
+    experts: tuple[str, ...]
+    """Who takes part, in recipe order."""
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class PlannedShard(PlainData):
+    """One file of weights, written by one unit."""
+
+    number: int
+    file: str
+    layers: tuple[int, ...]
+    tensors: tuple[str, ...]
+    size_bytes: int
+
+
+UnitKind = Literal["construct", "merge", "publish"]
+
+
+class Unit(PlainData):
+    """One piece of a plan: a pure function of the plan, the inputs and the seed."""
+
+    id: str
+    kind: UnitKind
+    needs: tuple[str, ...] = ()
+    layer: int | None = None
+    expert: str | None = None
+    shard: int | None = None
+    steps: int = 0
+    """Optimiser steps at most; 0 for units without any."""
+    read_bytes: int
+    write_bytes: int
+    memory_bytes: int
+    flops: int
+    cached: bool = False
+    """Whether the anchor cache had it when the plan was made."""
+
+
+class Plan(PlainData):
+    """Everything a merge will do, decided from headers alone."""
+
+    format: Literal[1] = PLAN_FORMAT
+    job_id: str
+    version: str
+    recipe: Recipe
+    output: str
+    workspace: str
+    family: str
+    layers: int
+    width: int
+    base: PinnedCheckpoint
+    experts: tuple[PlannedExpert, ...]
+    tensors: tuple[PlannedTensor, ...]
+    shards: tuple[PlannedShard, ...]
+    single_file: bool
+    """Whether publishing joins the shards into one model.safetensors."""
+    units: tuple[Unit, ...]
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    def unit(self, unit_id: str) -> Unit:
+        """Return a unit by its id."""
+        return next(unit for unit in self.units if unit.id == unit_id)

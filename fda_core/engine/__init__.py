@@ -1,0 +1,1 @@
+"""Plan a merge, run its units, keep the journal."""

@@ -1,0 +1,279 @@
+"""Every error the engine raises on purpose: one tree, stable codes.
+
+Each class says who is to blame and whether trying again can help. The message has the
+offending name and the numbers; the hint says what to do. Exit codes and HTTP statuses are
+kept where they are used, in one table per side.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+Blame = Literal["user", "data", "system", "us"]
+
+
+class FdaError(Exception):
+    """The root: a message, an optional hint and the names that matter as context."""
+
+    code: ClassVar[str] = "error"
+    blame: ClassVar[Blame] = "us"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, hint: str | None = None, **context: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.context = context
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the error as plain data: code, message, hint, blame, retryable, context."""
+        return {
+            "code": self.code,
+            "message": self.message,
+            "hint": self.hint,
+            "blame": self.blame,
+            "retryable": self.retryable,
+            "context": {key: _plain(value) for key, value in self.context.items()},
+        }
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep hint and context when an error crosses a process border."""
+        return (_rebuild, (type(self), self.message, self.hint, self.context))
+
+
+def _rebuild(
+    kind: type[FdaError], message: str, hint: str | None, context: dict[str, object]
+) -> FdaError:
+    return kind(message, hint=hint, **context)
+
+
+def _plain(value: object) -> object:
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(value)
+
+
+class RecipeError(FdaError):
+    """The document the caller wrote cannot be carried out."""
+
+    code = "recipe_invalid"
+    blame = "user"
+
+
+class UnknownKey(RecipeError):
+    """A key that recipes do not have; the nearest known one is named."""
+
+    code = "unknown_key"
+
+
+class UnknownMethod(RecipeError):
+    """A method that is not in the registry."""
+
+    code = "unknown_method"
+
+
+class BadParameter(RecipeError):
+    """A parameter of the wrong type, outside its range, or not of this method."""
+
+    code = "bad_parameter"
+
+
+class DuplicateExpert(RecipeError):
+    """Two experts of one name."""
+
+    code = "duplicate_expert"
+
+
+class NoExperts(RecipeError):
+    """Fewer experts than the method needs."""
+
+    code = "no_experts"
+
+
+class OutputExists(RecipeError):
+    """The output is there already; nothing is overwritten."""
+
+    code = "output_exists"
+
+
+class OutputInsideInput(RecipeError):
+    """The output lies inside an input, or an input inside the output."""
+
+    code = "output_inside_input"
+
+
+class CheckpointError(FdaError):
+    """A checkpoint cannot be used."""
+
+    code = "checkpoint_invalid"
+    blame = "data"
+
+
+class MissingConfig(CheckpointError):
+    """A checkpoint without a readable config.json."""
+
+    code = "missing_config"
+
+
+class MissingShard(CheckpointError):
+    """A file the index names is not there, or there are no weights at all."""
+
+    code = "missing_shard"
+
+
+class CorruptShard(CheckpointError):
+    """A safetensors file whose header lies, overlaps or is cut off."""
+
+    code = "corrupt_shard"
+
+
+class ChangedInput(CheckpointError):
+    """A file that is no longer what was planned with."""
+
+    code = "changed_input"
+
+
+class PickleRefused(CheckpointError):
+    """Weights as a pickle, which can run code when it is read."""
+
+    code = "pickle_refused"
+
+
+class MissingTensor(CheckpointError):
+    """A tensor that one input has and another lacks."""
+
+    code = "missing_tensor"
+
+
+class UnexpectedTensor(CheckpointError):
+    """A tensor inside a layer that the base does not have."""
+
+    code = "unexpected_tensor"
+
+
+class ShapeMismatch(CheckpointError):
+    """A tensor of another shape than the base's."""
+
+    code = "shape_mismatch"
+
+
+class UnsupportedDtype(CheckpointError):
+    """A dtype that cannot be merged."""
+
+    code = "unsupported_dtype"
+
+
+class UnknownArchitecture(CheckpointError):
+    """A model family whose layers we do not know."""
+
+    code = "unknown_architecture"
+
+
+class NotSameBase(CheckpointError):
+    """An expert of another family, depth or width than the base."""
+
+    code = "not_same_base"
+
+
+class OutputCorrupt(CheckpointError):
+    """A finished output whose files differ from its manifest."""
+
+    code = "output_corrupt"
+
+
+class StorageError(FdaError):
+    """Something could not be read or written."""
+
+    code = "storage_error"
+    blame = "system"
+
+
+class NotFound(StorageError):
+    """There is nothing at this address."""
+
+    code = "not_found"
+    blame = "user"
+
+
+class Forbidden(StorageError):
+    """Reading or writing is not allowed there."""
+
+    code = "forbidden"
+    blame = "user"
+
+
+class Unavailable(StorageError):
+    """Storage does not answer; trying again can help."""
+
+    code = "storage_unavailable"
+    retryable = True
+
+
+class UnsupportedScheme(StorageError):
+    """An address of a kind that no storage here serves."""
+
+    code = "unsupported_scheme"
+    blame = "user"
+
+
+class NumericsError(FdaError):
+    """Numbers went wrong."""
+
+    code = "numerics_error"
+    blame = "data"
+
+
+class NonFinite(NumericsError):
+    """NaN or infinity in an input or a result; tensor, expert and position are named."""
+
+    code = "non_finite"
+
+
+class ResourceError(FdaError):
+    """The machine has too little of something."""
+
+    code = "resource_error"
+    blame = "system"
+
+
+class OutOfDisk(ResourceError):
+    """The disk is full, or would be."""
+
+    code = "out_of_disk"
+
+
+class OutOfHostMemory(ResourceError):
+    """Not enough main memory."""
+
+    code = "out_of_host_memory"
+
+
+class OutOfDeviceMemory(ResourceError):
+    """Not enough memory on the accelerator."""
+
+    code = "out_of_device_memory"
+
+
+class NoDevice(ResourceError):
+    """The device asked for is not there."""
+
+    code = "no_device"
+    blame = "user"
+
+
+class WorkerDied(ResourceError):
+    """A worker process ended without a word, more than once on the same unit."""
+
+    code = "worker_died"
+
+
+class InternalError(FdaError):
+    """A broken invariant of ours."""
+
+    code = "internal_error"
+
+
+class Cancelled(Exception):  # noqa: N818 - not an error, and never caught as one
+    """Work was stopped on purpose; the journal is kept."""

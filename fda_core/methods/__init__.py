@@ -1,0 +1,1 @@
+"""Named ways to merge one tensor."""

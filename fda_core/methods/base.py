@@ -1,0 +1,72 @@
+"""What a merge method is: a name, parameters declared once, and algebra on one tensor."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from fda_core.contract.recipe import Document
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CostClass = Literal["A", "B", "C", "E"]
+"""A element-wise; B a few factorisations per matrix; C iterative per matrix; E per layer model."""
+
+
+class Parameters(Document):
+    """Base of a method's parameters: strict, frozen, unknown keys refused, no NaN."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorInputs:
+    """One tensor of the base and the task vectors of the experts that have it.
+
+    Everything is in the compute dtype (float32 or wider), on one device, of one shape.
+    `base` and `deltas` belong to the method: it may overwrite them.
+    """
+
+    name: str
+    layer: int | None
+    """The layer's number, or None outside of all layers."""
+    base: Tensor
+    deltas: Sequence[Tensor]
+    weights: Sequence[float]
+    """The experts' weights in the recipe, 1.0 each unless the user said otherwise."""
+    experts: Sequence[str]
+    seed: int
+    """The job's seed; randomness is made from (seed, name, expert) and nothing else."""
+
+    @property
+    def is_matrix(self) -> bool:
+        """Say whether matrix methods treat it: two dimensions and inside a layer.
+
+        Embeddings are two-dimensional but no linear maps of activations; a spectral method
+        on (vocabulary, width) is neither published nor affordable.
+        """
+        return self.base.ndim == 2 and self.layer is not None
+
+
+class Method(ABC):
+    """A named way to merge. One subclass per file; the registry lists them."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    summary: ClassVar[str]
+    """One sentence for tables and help."""
+    paper: ClassVar[str]
+    """arXiv id or where it comes from."""
+    cost: ClassVar[CostClass]
+    min_experts: ClassVar[int] = 1
+    max_experts: ClassVar[int | None] = None
+    uses_weights: ClassVar[bool] = False
+    Parameters: ClassVar[type[Parameters]]
+
+    def __init__(self, parameters: Parameters) -> None:
+        self.parameters = parameters
+
+    @abstractmethod
+    def merge_tensor(self, inputs: TensorInputs) -> Tensor:
+        """Return the merged tensor (base plus merged delta) in the compute dtype."""

@@ -1,0 +1,62 @@
+"""Names to methods. A new method is one line here."""
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from fda_core.contract.recipe import MethodSpec, checked
+from fda_core.errors import UnknownMethod
+from fda_core.methods.base import Method
+
+METHODS: Mapping[str, str] = {
+    "fda": "fda_core.methods.fda:Fda",
+    "linear": "fda_core.methods.linear:Linear",
+    "task_arithmetic": "fda_core.methods.task_arithmetic:TaskArithmetic",
+    "ties": "fda_core.methods.ties:Ties",
+    "tsvm": "fda_core.methods.tsvm:Tsvm",
+    "iso_c": "fda_core.methods.iso:IsoC",
+    "wudi": "fda_core.methods.wudi:Wudi",
+    "iwudi": "fda_core.methods.wudi:Iwudi",
+    "swudi": "fda_core.methods.wudi:Swudi",
+    "aswudi": "fda_core.methods.wudi:Aswudi",
+}
+
+
+@cache
+def method_class(name: str) -> type[Method]:
+    """Return the class of a method, or raise `UnknownMethod` naming the nearest."""
+    if name not in METHODS:
+        near = difflib.get_close_matches(name, METHODS, n=1, cutoff=0.5)
+        meant = f"Did you mean {near[0]!r}? " if near else ""
+        raise UnknownMethod(
+            f"there is no method {name!r}",
+            hint=f"{meant}Known: {', '.join(METHODS)}.",
+            method=name,
+        )
+    module, _, attribute = METHODS[name].partition(":")
+    found: type[Method] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def resolve(spec: MethodSpec, *, where: str = "method") -> Method:
+    """Return the method a recipe asks for, its parameters checked and defaults filled in."""
+    kind = method_class(spec.name)
+    return kind(checked(kind.Parameters, spec.parameters, where=where))
+
+
+def describe(name: str) -> dict[str, Any]:
+    """Return everything about a method as plain data: text, cost and parameter schema."""
+    kind = method_class(name)
+    return {
+        "name": kind.name,
+        "title": kind.title,
+        "summary": kind.summary,
+        "paper": kind.paper,
+        "cost": kind.cost,
+        "min_experts": kind.min_experts,
+        "max_experts": kind.max_experts,
+        "uses_weights": kind.uses_weights,
+        "parameters": kind.Parameters.model_json_schema(by_alias=True),
+    }

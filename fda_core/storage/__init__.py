@@ -1,0 +1,1 @@
+"""Where bytes live: one protocol, one file per kind of storage."""

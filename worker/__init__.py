@@ -1,0 +1,1 @@
+"""The Celery processes: run units of plans through the engine."""
