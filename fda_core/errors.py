@@ -59,7 +59,7 @@ class RecipeError(FdaError):
     """The document the caller wrote cannot be carried out."""
 
     code = "recipe_invalid"
-    blame = "user"
+    blame: ClassVar[Blame] = "user"
 
 
 class UnknownKey(RecipeError):
@@ -108,7 +108,7 @@ class CheckpointError(FdaError):
     """A checkpoint cannot be used."""
 
     code = "checkpoint_invalid"
-    blame = "data"
+    blame: ClassVar[Blame] = "data"
 
 
 class MissingConfig(CheckpointError):
@@ -187,21 +187,21 @@ class StorageError(FdaError):
     """Something could not be read or written."""
 
     code = "storage_error"
-    blame = "system"
+    blame: ClassVar[Blame] = "system"
 
 
 class NotFound(StorageError):
     """There is nothing at this address."""
 
     code = "not_found"
-    blame = "user"
+    blame: ClassVar[Blame] = "user"
 
 
 class Forbidden(StorageError):
     """Reading or writing is not allowed there."""
 
     code = "forbidden"
-    blame = "user"
+    blame: ClassVar[Blame] = "user"
 
 
 class Unavailable(StorageError):
@@ -215,14 +215,14 @@ class UnsupportedScheme(StorageError):
     """An address of a kind that no storage here serves."""
 
     code = "unsupported_scheme"
-    blame = "user"
+    blame: ClassVar[Blame] = "user"
 
 
 class NumericsError(FdaError):
     """Numbers went wrong."""
 
     code = "numerics_error"
-    blame = "data"
+    blame: ClassVar[Blame] = "data"
 
 
 class NonFinite(NumericsError):
@@ -235,7 +235,7 @@ class ResourceError(FdaError):
     """The machine has too little of something."""
 
     code = "resource_error"
-    blame = "system"
+    blame: ClassVar[Blame] = "system"
 
 
 class OutOfDisk(ResourceError):
@@ -260,7 +260,7 @@ class NoDevice(ResourceError):
     """The device asked for is not there."""
 
     code = "no_device"
-    blame = "user"
+    blame: ClassVar[Blame] = "user"
 
 
 class WorkerDied(ResourceError):
@@ -275,5 +275,5 @@ class InternalError(FdaError):
     code = "internal_error"
 
 
-class Cancelled(Exception):  # noqa: N818 - not an error, and never caught as one
+class Cancelled(Exception):
     """Work was stopped on purpose; the journal is kept."""

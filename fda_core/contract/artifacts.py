@@ -8,8 +8,8 @@ from typing import Literal
 
 from fda_core.contract.plan import PlainData, UnitKind
 
-METRICS_FORMAT = 1
-MANIFEST_FORMAT = 1
+METRICS_FORMAT: Literal[1] = 1
+MANIFEST_FORMAT: Literal[1] = 1
 
 
 class Curve(PlainData):

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from fda_core.contract.recipe import Recipe
 
-PLAN_FORMAT = 1
+PLAN_FORMAT: Literal[1] = 1
 
 
 class PlainData(BaseModel):

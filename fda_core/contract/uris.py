@@ -22,7 +22,9 @@ def normalise(uri: str, *, cwd: str) -> str:
     `UnsupportedScheme` for `~user` forms and unknown schemes.
     """
     if not uri or "\0" in uri:
-        raise BadParameter(f"{uri!r} is not an address", hint="Give a folder or s3://bucket/prefix.")
+        raise BadParameter(
+            f"{uri!r} is not an address", hint="Give a folder or s3://bucket/prefix."
+        )
     kind = scheme(uri)
     if kind == "file":
         path = uri[len("file://") :] if _SCHEME.match(uri) else uri

@@ -16,7 +16,7 @@ CostClass = Literal["A", "B", "C", "E"]
 """A element-wise; B a few factorisations per matrix; C iterative per matrix; E per layer model."""
 
 
-class Parameters(Document):
+class MethodParameters(Document):
     """Base of a method's parameters: strict, frozen, unknown keys refused, no NaN."""
 
 
@@ -59,12 +59,12 @@ class Method(ABC):
     paper: ClassVar[str]
     """arXiv id or where it comes from."""
     cost: ClassVar[CostClass]
-    min_experts: ClassVar[int] = 1
-    max_experts: ClassVar[int | None] = None
-    uses_weights: ClassVar[bool] = False
-    Parameters: ClassVar[type[Parameters]]
+    min_experts: int = 1
+    max_experts: int | None = None
+    uses_weights: bool = False
+    Parameters: ClassVar[type[MethodParameters]]
 
-    def __init__(self, parameters: Parameters) -> None:
+    def __init__(self, parameters: MethodParameters) -> None:
         self.parameters = parameters
 
     @abstractmethod

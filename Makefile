@@ -1,0 +1,71 @@
+# Two promises: `make demo` and `make test` work on a fresh machine with Python 3.11 or newer.
+# Everything is installed into .venv; nothing outside this folder is touched.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(VENV)/constraints.txt
+
+# The versions this is tested with, where a range in pyproject.toml would be costly to widen.
+define CONSTRAINTS
+torch==2.13.0
+endef
+export CONSTRAINTS
+
+# Threads that spin while they wait slow every other process down.
+export OMP_WAIT_POLICY ?= PASSIVE
+export KMP_BLOCKTIME ?= 0
+
+.PHONY: help setup demo test lint unit bench format clean
+
+help:  ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed; found $$($(PYTHON) --version). Set PYTHON=..."; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && apt-get install -y -qq python3-venv && $(PYTHON) -m venv $(VENV); \
+	  else echo "Python cannot make virtual environments here: apt-get install python3-venv"; exit 1; fi; }
+
+$(VENV)/engine.done: pyproject.toml Makefile | $(VENV)/bin/python
+	@echo "Installing into $(VENV); the first time this takes a few minutes"
+	@printf '%s\n' "$$CONSTRAINTS" > $(VENV)/constraints.txt
+	@$(PIP) torch
+	@$(PIP) --editable '.[engine]'
+	@touch $@
+
+$(VENV)/test.done: $(VENV)/engine.done
+	@$(PIP) --editable '.[engine,test]'
+	@touch $@
+
+setup: $(VENV)/engine.done  ## Make the virtual environment with the fda command
+
+demo: $(VENV)/engine.done  ## Fetch a real base and two real fine-tunes, and merge them with FDA
+	@$(BIN)/fda demo demo-output
+
+test: $(VENV)/test.done lint unit  ## Set up and run all checks and tests
+
+lint: $(VENV)/test.done
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+unit: $(VENV)/test.done
+	@$(BIN)/python -m pytest -n 2
+
+bench: $(VENV)/test.done  ## Time construction against the naive reference
+	@$(BIN)/python -m tests.bench.construction
+
+format: $(VENV)/test.done  ## Format and fix what can be fixed
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean:  ## Remove the environment and outputs
+	@rm -rf $(VENV) demo-output bench-output build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

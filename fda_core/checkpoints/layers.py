@@ -1,0 +1,144 @@
+"""Which layer a tensor belongs to, read from its name and the family's table.
+
+Names are compared in canonical form: without the base-model prefix that some checkpoints
+carry (`bert.encoder...`) and some lack, and with old spellings replaced.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, Literal
+
+from fda_core.errors import UnknownArchitecture
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tower:
+    """One stack of layers of a family."""
+
+    name: str
+    block: str | None
+    layer: re.Pattern[str]
+    config: str | None
+    depth: str
+    width: str
+    tokens: Literal["text", "image"]
+    bindings: Mapping[str, str | tuple[str, ...]]
+    optional: frozenset[str]
+    insensitive: frozenset[str]
+
+    def settings(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the part of a model's config that describes this tower."""
+        if self.config is None:
+            return config
+        nested = config.get(self.config)
+        return nested if isinstance(nested, dict) else config
+
+    def module_of(self, part: str) -> str | None:
+        """Return the binding a tensor inside a layer falls under, or None."""
+        path, _, _ = part.rpartition(".")
+        return path if path in self.bindings else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """How one family of models names its tensors."""
+
+    name: str
+    model_types: tuple[str, ...]
+    prefixes: tuple[str, ...]
+    body: re.Pattern[str]
+    renames: tuple[tuple[str, str], ...]
+    ties: tuple[tuple[str, str], ...]
+    buffers: tuple[re.Pattern[str], ...]
+    towers: tuple[Tower, ...]
+
+    def prefix_of(self, names: Iterable[str]) -> str:
+        """Return the base-model prefix these names carry, or the empty string."""
+        names = tuple(names)
+        for prefix in self.prefixes:
+            if any(self.body.match(n.removeprefix(prefix)) for n in names if n.startswith(prefix)):
+                return prefix
+        return ""
+
+    def canonical(self, name: str, prefix: str) -> str:
+        """Return the name by which tensors of different checkpoints are compared."""
+        if prefix:
+            name = name.removeprefix(prefix)
+        for old, new in self.renames:
+            name = name.replace(old, new)
+        return name
+
+    def is_head(self, canonical: str) -> bool:
+        """Say whether a canonical name lies outside the model proper."""
+        return not self.body.match(canonical)
+
+    def is_buffer(self, canonical: str) -> bool:
+        """Say whether a tensor is a stored buffer and no parameter."""
+        return any(pattern.search(canonical) for pattern in self.buffers)
+
+    def place(self, canonical: str) -> tuple[Tower, int, str] | None:
+        """Return (tower, layer inside the tower, name inside the layer), or None outside."""
+        for tower in self.towers:
+            match = tower.layer.match(canonical)
+            if match:
+                return tower, int(match.group(1)), canonical[match.end() :]
+        return None
+
+
+@cache
+def families() -> Mapping[str, Family]:
+    """Return every family we know, by name."""
+    text = resources.files(__package__).joinpath("families.toml").read_text(encoding="utf-8")
+    return {name: _family(name, table) for name, table in tomllib.loads(text).items()}
+
+
+def family_of(config: Mapping[str, Any], *, where: str) -> Family:
+    """Return the family of a model config, or raise `UnknownArchitecture`."""
+    kind = config.get("model_type")
+    for family in families().values():
+        if kind in family.model_types:
+            return family
+    known = sorted(kind for family in families().values() for kind in family.model_types)
+    said = f"model_type {kind!r}" if kind else "no model_type"
+    raise UnknownArchitecture(
+        f"{where}: config.json has {said}, whose layers are not known here",
+        hint=f"Known: {', '.join(known)}.",
+        uri=where,
+        model_type=kind,
+    )
+
+
+def _family(name: str, table: dict[str, Any]) -> Family:
+    return Family(
+        name=name,
+        model_types=tuple(table["model_types"]),
+        prefixes=tuple(table["prefixes"]),
+        body=re.compile(table["body"]),
+        renames=tuple((old, new) for old, new in table["renames"]),
+        ties=tuple((copy, source) for copy, source in table["ties"]),
+        buffers=tuple(re.compile(pattern) for pattern in table["buffers"]),
+        towers=tuple(_tower(tower) for tower in table["towers"]),
+    )
+
+
+def _tower(table: dict[str, Any]) -> Tower:
+    bindings = {
+        disk: tuple(module) if isinstance(module, list) else module
+        for disk, module in table.get("bindings", {}).items()
+    }
+    return Tower(
+        name=table["name"],
+        block=table.get("block"),
+        layer=re.compile(table["layer"]),
+        config=table.get("config"),
+        depth=table["depth"],
+        width=table["width"],
+        tokens=table["tokens"],
+        bindings=bindings,
+        optional=frozenset(table.get("optional", ())),
+        insensitive=frozenset(table.get("insensitive", ())),
+    )

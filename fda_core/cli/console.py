@@ -1,0 +1,57 @@
+"""The two streams of the command: results on stdout, everything else on stderr."""
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from fda_core.errors import FdaError
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def print_json(data: Any) -> None:
+    """Print one JSON document to stdout, unstyled."""
+    print(json.dumps(data, ensure_ascii=False, indent=2))
+
+
+def print_error(problem: FdaError, *, as_json: bool) -> None:
+    """Print code, what happened and what to do."""
+    if as_json:
+        print_json({"error": problem.as_dict()})
+    err.print(
+        f"[bold red]error[/] [bold]{problem.code}[/]: {escape(problem.message)}", soft_wrap=True
+    )
+    if problem.hint:
+        err.print(f"[cyan]hint[/]: {escape(problem.hint)}", soft_wrap=True)
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for people."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def flops(count: int) -> str:
+    """Return a number of multiply-adds for people."""
+    value = float(count)
+    for unit in ("FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP"):
+        if value < 1000 or unit == "PFLOP":
+            return f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} PFLOP"
+
+
+def seconds(value: float) -> str:
+    """Return a duration for people."""
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

@@ -1,0 +1,97 @@
+"""`fda diff`: how far one checkpoint is from another, layer by layer."""
+
+from pathlib import Path
+
+from rich.table import Table
+
+from fda_core.checkpoints.index import RawCheckpoint, open_checkpoint
+from fda_core.checkpoints.layers import Family, family_of
+from fda_core.cli.console import out, print_json
+from fda_core.contract.uris import normalise
+from fda_core.errors import NotSameBase, ShapeMismatch
+from fda_core.storage.base import Storage
+
+Sums = dict[int | None, list[float]]
+
+
+def diff_checkpoints(a: str, b: str, storage: Storage, *, as_json: bool) -> None:
+    """Print ‖B − A‖, ‖A‖ and their ratio for every layer and for everything outside."""
+    cwd = str(Path.cwd())
+    first, second = (open_checkpoint(storage, normalise(uri, cwd=cwd)) for uri in (a, b))
+    family = family_of(first.config, where=first.uri)
+    if family_of(second.config, where=second.uri) is not family:
+        raise NotSameBase(f"{a} and {b} are models of different families")
+    ours, theirs = (_names(family, raw) for raw in (first, second))
+    sums = _sums(storage, first, second, family, ours, theirs)
+    rows = [
+        {
+            "layer": layer,
+            "difference": change**0.5,
+            "norm": norm**0.5,
+            "relative_change": (change / norm) ** 0.5 if norm > 0 else None,
+        }
+        for layer, (change, norm) in sorted(sums.items(), key=lambda i: (i[0] is None, i[0] or 0))
+    ]
+    only = {
+        "only_a": sorted(ours[name] for name in set(ours) - set(theirs)),
+        "only_b": sorted(theirs[name] for name in set(theirs) - set(ours)),
+    }
+    if as_json:
+        print_json({"layers": rows, **only})
+        return
+    _print(rows, only)
+
+
+def _names(family: Family, raw: RawCheckpoint) -> dict[str, str]:
+    prefix = family.prefix_of(raw.tensors)
+    return {family.canonical(name, prefix): name for name in raw.tensors}
+
+
+def _sums(
+    storage: Storage,
+    first: RawCheckpoint,
+    second: RawCheckpoint,
+    family: Family,
+    ours: dict[str, str],
+    theirs: dict[str, str],
+) -> Sums:
+    import torch
+
+    from fda_core.checkpoints.reader import TensorReader
+
+    readers = TensorReader(storage, first), TensorReader(storage, second)
+    sums: Sums = {}
+    for name in sorted(set(ours) & set(theirs)):
+        one, other = first.tensors[ours[name]], second.tensors[theirs[name]]
+        if one.shape != other.shape and not family.is_head(name):
+            raise ShapeMismatch(
+                f"{ours[name]}: A has {one.shape}, B has {other.shape}", tensor=ours[name]
+            )
+        if one.shape != other.shape or not one.dtype.startswith(("F", "BF")):
+            continue
+        place = family.place(name)
+        layer = place[1] if place else None
+        x = readers[0].read(ours[name], dtype=torch.float64)
+        y = readers[1].read(theirs[name], dtype=torch.float64)
+        total = sums.setdefault(layer, [0.0, 0.0])
+        total[0] += float(torch.linalg.vector_norm(y - x)) ** 2
+        total[1] += float(torch.linalg.vector_norm(x)) ** 2
+    return sums
+
+
+def _print(rows: list[dict[str, object]], only: dict[str, list[str]]) -> None:
+    table = Table(header_style="bold", box=None, pad_edge=False)
+    for name in ("layer", "‖B − A‖", "‖A‖", "relative change"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        change = row["relative_change"]
+        table.add_row(
+            "outside" if row["layer"] is None else str(row["layer"]),
+            f"{row['difference']:.4g}",
+            f"{row['norm']:.4g}",
+            "n/a" if change is None else f"{change:.4%}",
+        )
+    out.print(table)
+    for key, names in only.items():
+        if names:
+            out.print(f"{key.replace('_', ' ').upper()}: {', '.join(names[:5])}", soft_wrap=True)

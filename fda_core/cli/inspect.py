@@ -1,0 +1,78 @@
+"""`fda inspect`: a checkpoint from its headers."""
+
+from collections import Counter
+from pathlib import Path
+
+from rich.markup import escape
+
+from fda_core.checkpoints.index import RawCheckpoint, open_checkpoint
+from fda_core.checkpoints.layers import Family, family_of
+from fda_core.cli.console import out, print_json, size
+from fda_core.contract.uris import normalise
+from fda_core.errors import UnknownArchitecture
+from fda_core.storage.base import Storage
+
+
+def inspect_checkpoint(uri: str, storage: Storage, *, as_json: bool) -> None:
+    """Print what the headers of a checkpoint show."""
+    raw = open_checkpoint(storage, normalise(uri, cwd=str(Path.cwd())))
+    facts = _facts(raw)
+    if as_json:
+        print_json(facts)
+        return
+    for key, value in facts.items():
+        if key == "tensors":
+            continue
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+        if isinstance(value, dict):
+            shown = ", ".join(f"{name} {count}" for name, count in value.items())
+        if key == "bytes" and isinstance(value, int):
+            shown = size(value)
+        out.print(f"[bold]{key:<12}[/] {escape(str(shown))}", soft_wrap=True)
+
+
+def _facts(raw: RawCheckpoint) -> dict[str, object]:
+    entries = raw.tensors
+    facts: dict[str, object] = {
+        "uri": raw.uri,
+        "model_type": raw.config.get("model_type"),
+        "files": list(raw.files),
+        "tensor_count": len(entries),
+        "parameters": sum(entry.numel for entry in entries.values()),
+        "bytes": sum(entry.size_bytes for entry in entries.values()),
+        "dtypes": dict(Counter(entry.dtype for entry in entries.values())),
+        "side_files": list(raw.sidecars),
+    }
+    try:
+        family = family_of(raw.config, where=raw.uri)
+    except UnknownArchitecture as problem:
+        facts["family"] = f"unknown ({problem.message})"
+    else:
+        facts.update(_structure(raw, family))
+    facts["tensors"] = {
+        name: {"dtype": e.dtype, "shape": list(e.shape), "file": e.file}
+        for name, e in sorted(entries.items())
+    }
+    return facts
+
+
+def _structure(raw: RawCheckpoint, family: Family) -> dict[str, object]:
+    prefix = family.prefix_of(raw.tensors)
+    canonical = {family.canonical(name, prefix): name for name in raw.tensors}
+    layers = {
+        (place[0].name, place[1]) for name in canonical if (place := family.place(name)) is not None
+    }
+    return {
+        "family": family.name,
+        "prefix": prefix,
+        "layers": len(layers),
+        "heads": sorted(name for short, name in canonical.items() if family.is_head(short)),
+        "tied": [
+            f"{canonical[copy]} = {canonical[source]}"
+            for copy, source in family.ties
+            if copy in canonical
+            and source in canonical
+            and raw.config.get("tie_word_embeddings", True) is not False
+        ],
+        "fda": all(tower.block is not None for tower in family.towers),
+    }

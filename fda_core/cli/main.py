@@ -1,0 +1,230 @@
+"""The `fda` command: what it is called with, and how its errors end."""
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fda_core import __version__
+from fda_core.cli.console import err, print_error
+from fda_core.cli.exit_codes import INTERRUPTED, OUR_BUG, exit_code
+from fda_core.errors import Cancelled, FdaError, InternalError, NotFound, RecipeError
+
+app = typer.Typer(
+    help="Merge fine-tuned checkpoints into one model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+RecipePath = Annotated[str, typer.Argument(help="The recipe, YAML or JSON; - reads stdin.")]
+Output = Annotated[str | None, typer.Option(help="Where to write, over the recipe's output.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a key of the recipe; repeatable."),
+]
+Workspace = Annotated[
+    str | None, typer.Option(help="Journal and anchor cache; default: beside the output.")
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+
+
+def _read(path: str) -> str:
+    if path == "-":
+        return sys.stdin.read()
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise NotFound(f"there is no recipe at {path}", uri=path) from None
+    except (OSError, UnicodeDecodeError) as problem:
+        raise RecipeError(f"{path} cannot be read as text: {problem}", uri=path) from None
+
+
+@app.command()
+def merge(
+    recipe: RecipePath,
+    output: Output = None,
+    settings: Set = None,
+    workspace: Workspace = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; default: one per core.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
+    threads: Annotated[int, typer.Option(help="Threads in each process.")] = 1,
+    as_json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+    debug: Debug = False,  # noqa: ARG001 - `run` reads it, since it sees earlier errors too
+) -> None:
+    """Run a recipe here. Interrupted and started again, it goes on where it stopped."""
+    from fda_core.cli.merge import MergeSettings
+    from fda_core.cli.merge import merge as run_merge
+    from fda_core.engine.recipes import read_recipe
+    from fda_core.storage.resolve import storages
+
+    run_merge(
+        read_recipe(_read(recipe), settings=settings or [], output=output),
+        storages(),
+        MergeSettings(
+            workspace=workspace,
+            workers=workers,
+            threads=threads,
+            device=device,
+            as_json=as_json,
+            quiet=quiet or as_json,
+        ),
+    )
+
+
+@app.command()
+def plan(
+    recipe: RecipePath,
+    output: Output = None,
+    settings: Set = None,
+    workspace: Workspace = None,
+    as_json: AsJson = False,
+    debug: Debug = False,  # noqa: ARG001 - `run` reads it, since it sees earlier errors too
+) -> None:
+    """Show what a merge would do, from headers alone: units, bytes, memory, FLOPs."""
+    from fda_core.cli.show_plan import show_plan
+    from fda_core.engine.plan import make_plan
+    from fda_core.engine.recipes import read_recipe
+    from fda_core.storage.resolve import storages
+
+    read = read_recipe(_read(recipe), settings=settings or [], output=output)
+    show_plan(
+        make_plan(read, storages(), cwd=str(Path.cwd()), workspace=workspace), as_json=as_json
+    )
+
+
+@app.command()
+def inspect(
+    uri: Annotated[str, typer.Argument(help="A checkpoint.")],
+    as_json: AsJson = False,
+    debug: Debug = False,  # noqa: ARG001 - `run` reads it, since it sees earlier errors too
+) -> None:
+    """Show a checkpoint from its headers: family, layers, tensors, heads, ties."""
+    from fda_core.cli.inspect import inspect_checkpoint
+    from fda_core.storage.resolve import storages
+
+    inspect_checkpoint(uri, storages(), as_json=as_json)
+
+
+@app.command()
+def methods(
+    name: Annotated[str | None, typer.Argument(help="One method, in full.")] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,  # noqa: ARG001 - `run` reads it, since it sees earlier errors too
+) -> None:
+    """List the methods, or one method's parameters with ranges and defaults."""
+    from fda_core.cli.show_methods import show_method, show_methods
+
+    if name is None:
+        show_methods(as_json=as_json)
+    else:
+        show_method(name, as_json=as_json)
+
+
+@app.command()
+def verify(
+    output: Annotated[str, typer.Argument(help="A merged checkpoint.")],
+    as_json: AsJson = False,
+    debug: Debug = False,  # noqa: ARG001 - `run` reads it, since it sees earlier errors too
+) -> None:
+    """Check every file of a merged checkpoint against its manifest."""
+    from fda_core.cli.verify import verify_output
+    from fda_core.storage.resolve import storages
+
+    verify_output(output, storages(), as_json=as_json)
+
+
+@app.command()
+def diff(
+    a: Annotated[str, typer.Argument(help="A checkpoint.")],
+    b: Annotated[str, typer.Argument(help="Another of the same base.")],
+    as_json: AsJson = False,
+    debug: Debug = False,  # noqa: ARG001 - `run` reads it, since it sees earlier errors too
+) -> None:
+    """Show how far B is from A, layer by layer: ‖B − A‖ / ‖A‖."""
+    from fda_core.cli.diff import diff_checkpoints
+    from fda_core.storage.resolve import storages
+
+    diff_checkpoints(a, b, storages(), as_json=as_json)
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="A folder with pytorch_model*.bin.")],
+    target: Annotated[Path, typer.Argument(help="A new folder.")],
+    model_type: Annotated[
+        str | None, typer.Option(help="For old configs that do not say, such as bert.")
+    ] = None,
+    debug: Debug = False,  # noqa: ARG001 - `run` reads it, since it sees earlier errors too
+) -> None:
+    """Convert pickled weights to safetensors without running code from the pickle."""
+    from fda_core.cli.convert import convert_checkpoint
+
+    convert_checkpoint(source, target, model_type=model_type)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where models and result go.")] = Path(
+        "demo-output"
+    ),
+    debug: Debug = False,  # noqa: ARG001 - `run` reads it, since it sees earlier errors too
+) -> None:
+    """Fetch a real base and two real fine-tunes of it, and merge them with FDA."""
+    from fda_core.cli.demo import run_demo
+
+    run_demo(folder)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"fda {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Merge fine-tuned checkpoints into one model."""
+
+
+def run(arguments: list[str] | None = None) -> None:
+    """Run the command and end the process with the exit code that fits."""
+    # Threads that spin while they wait slow every other process on the machine down; this
+    # must be said before torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("KMP_BLOCKTIME", "0")
+    given = sys.argv[1:] if arguments is None else arguments
+    debug, as_json = "--debug" in given, "--json" in given
+    try:
+        app(given, standalone_mode=True)
+    except FdaError as problem:
+        if debug:
+            traceback.print_exc()
+        elif "trace" in problem.context:
+            err.print("The full traceback is shown with --debug.")
+        print_error(problem, as_json=as_json)
+        sys.exit(exit_code(problem))
+    except (Cancelled, KeyboardInterrupt) as stop:
+        err.print(str(stop) or "stopped; run the same command again to go on")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.exit(OUR_BUG)
+    except Exception as problem:
+        if debug:
+            traceback.print_exc()
+        what = InternalError(
+            f"{type(problem).__name__}: {problem}",
+            hint="This is a bug of ours. Run again with --debug and report what it prints.",
+        )
+        print_error(what, as_json=as_json)
+        sys.exit(OUR_BUG)

@@ -1,0 +1,50 @@
+"""Which cache entry a construction leads to, guessed from pinned files without reading them.
+
+The cache is addressed by content, and content is only known once tensors are read. An
+alias is a digest of the pins (address, length, tag) of the files a layer lies in; it lets a
+plan say what is cached from headers alone. A wrong guess costs nothing: the unit looks the
+content up again.
+"""
+
+import hashlib
+import json
+
+from fda_core.contract.plan import Plan
+from fda_core.contract.uris import join
+from fda_core.engine import layout
+from fda_core.methods.fda import Fda
+from fda_core.storage.base import Storage
+
+
+def alias(plan: Plan, method: Fda, layer: int, expert: str) -> str:
+    """Return the digest of what one construction's inputs are pinned to."""
+    who = next(e for e in plan.experts if e.name == expert)
+    names = [t.name for t in plan.tensors if t.layer == layer]
+    pins = []
+    for checkpoint, own in ((plan.base, names), (who.checkpoint, [who.names[n] for n in names])):
+        files = sorted({checkpoint.tensors[name].file for name in own})
+        pins.append([[join(checkpoint.uri, f), checkpoint.files[f].etag] for f in files])
+    facts = [pins, layer, settings(plan, method)]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def settings(plan: Plan, method: Fda) -> dict[str, object]:
+    """Return what anchors depend on beside the two layers."""
+    return {
+        "version": 1,
+        "seed": plan.recipe.seed,
+        "compute": plan.recipe.dtype.compute,
+        "construct": method.parameters.construction.model_dump(mode="json"),
+    }
+
+
+def is_cached(plan: Plan, alias_: str, storage: Storage) -> bool:
+    """Say whether an earlier job left these anchors in the workspace's cache."""
+    note = layout.anchor_alias(plan.workspace, alias_)
+    if not storage.exists(note):
+        return False
+    try:
+        key = str(json.loads(storage.read(note))["key"])
+    except (ValueError, KeyError, TypeError):
+        return False
+    return storage.exists(join(layout.anchors(plan.workspace, key), "metrics.json"))

@@ -1,0 +1,177 @@
+"""Cut a planned merge into units, each with what it will read, write, hold and compute."""
+
+from collections.abc import Mapping, Sequence
+
+from fda_core.checkpoints.layers import families
+from fda_core.contract.plan import Plan, PlannedShard, PlannedTensor, Unit
+from fda_core.engine import cache_alias, costs
+from fda_core.errors import InternalError
+from fda_core.methods.base import Method
+from fda_core.methods.fda import Fda
+from fda_core.storage.base import Storage
+
+
+def cut_into_units(plan: Plan, method: Method, storage: Storage) -> list[Unit]:
+    """Return every unit of a plan, in an order in which they can run one by one."""
+    units: list[Unit] = []
+    by_layer = layer_tensors(plan)
+    if isinstance(method, Fda):
+        for layer, tensors in by_layer.items():
+            for expert in plan.experts:
+                units.append(_construct_unit(plan, method, layer, tensors, expert.name, storage))
+    units += [_merge_unit(plan, method, shard, by_layer) for shard in plan.shards]
+    units.append(_publish_unit(plan))
+    return units
+
+
+def layer_tensors(plan: Plan) -> dict[int, list[PlannedTensor]]:
+    """Return the tensors of every layer, layers ascending."""
+    found: dict[int, list[PlannedTensor]] = {}
+    for tensor in plan.tensors:
+        if tensor.layer is not None:
+            found.setdefault(tensor.layer, []).append(tensor)
+    return dict(sorted(found.items()))
+
+
+def construct_id(layer: int, expert: str) -> str:
+    """Return the id of the unit that constructs one (layer, expert)."""
+    return f"construct-{layer:03d}-{expert}"
+
+
+def settled_tokens(method: Fda) -> int:
+    """Return the tokens per anchor that planning settled on."""
+    tokens = method.parameters.construction.tokens
+    if tokens is None:
+        raise InternalError("the plan did not settle construct.tokens")
+    return tokens
+
+
+def _item(plan: Plan) -> int:
+    return 8 if plan.recipe.dtype.compute == "float64" else 4
+
+
+def _construct_unit(
+    plan: Plan,
+    method: Fda,
+    layer: int,
+    tensors: Sequence[PlannedTensor],
+    expert: str,
+    storage: Storage,
+) -> Unit:
+    config = method.parameters.construction
+    tokens = settled_tokens(method)
+    per_anchor = anchor_bytes(plan, tensors, tokens)
+    pieces = costs.microbatch(config, per_anchor)
+    size = sum(costs.numel(t.shape) for t in tensors) * _item(plan)
+    anchors = config.anchors * tokens * plan.width * _item(plan)
+    unit_flops = costs.layer_flops(
+        tensors, rows=config.anchors * tokens, tokens=tokens, width=plan.width
+    )
+    passes = (
+        costs.CONSTRUCT_UNITS_PER_STEP
+        if pieces is None
+        else costs.CONSTRUCT_UNITS_PER_STEP_IN_PIECES
+    )
+    who = next(e for e in plan.experts if e.name == expert)
+    names = [t.name for t in tensors]
+    alias = cache_alias.alias(plan, method, layer, expert)
+    return Unit(
+        id=construct_id(layer, expert),
+        kind="construct",
+        layer=layer,
+        expert=expert,
+        steps=config.steps,
+        read_bytes=costs.read_bytes(plan.base, names)
+        + costs.read_bytes(who.checkpoint, [who.names[n] for n in names]),
+        write_bytes=anchors,
+        memory_bytes=costs.PROCESS_BYTES
+        + 6 * size
+        + 6 * anchors
+        + (pieces or config.anchors) * per_anchor,
+        flops=passes * unit_flops * config.steps,
+        cached=cache_alias.is_cached(plan, alias, storage),
+    )
+
+
+def anchor_bytes(plan: Plan, tensors: Sequence[PlannedTensor], tokens: int) -> int:
+    """Return the memory of one anchor in a construction step."""
+    tower = families()[plan.family].towers[0]
+    heads = costs.attention_heads(tower.settings(plan.base.config))
+    return costs.activation_bytes(
+        tensors, tokens=tokens, width=plan.width, heads=heads, item=_item(plan)
+    )
+
+
+def _merge_unit(
+    plan: Plan, method: Method, shard: PlannedShard, by_layer: Mapping[int, list[PlannedTensor]]
+) -> Unit:
+    chosen = set(shard.tensors)
+    tensors = [t for t in plan.tensors if t.name in chosen]
+    reading = costs.read_bytes(plan.base, shard.tensors) + sum(
+        costs.read_bytes(e.checkpoint, [e.names[t.name] for t in tensors if e.name in t.experts])
+        for e in plan.experts
+    )
+    copies = len(plan.experts) + 4
+    largest = max((costs.numel(t.shape) for t in tensors), default=0) * _item(plan)
+    memory = costs.PROCESS_BYTES + largest * copies
+    start = method.start if isinstance(method, Fda) else method
+    flops = costs.method_flops(start, tensors, len(plan.experts)) if start else 0
+    needs: list[str] = []
+    steps = 0
+    if isinstance(method, Fda) and shard.layers:
+        construct, adapt = method.parameters.construction, method.parameters.adaptation
+        tokens = settled_tokens(method)
+        rows = construct.anchors * tokens * len(plan.experts)
+        steps = adapt.epochs * len(shard.layers)
+        for layer in shard.layers:
+            needs += [construct_id(layer, e.name) for e in plan.experts]
+            flops += (
+                costs.ADAPT_UNITS_PER_PASS
+                * adapt.epochs
+                * costs.layer_flops(by_layer[layer], rows=rows, tokens=tokens, width=plan.width)
+            )
+        layer_size = max(
+            sum(costs.numel(t.shape) for t in by_layer[layer]) * _item(plan)
+            for layer in shard.layers
+        )
+        pool = 2 * rows * plan.width * _item(plan)
+        batch = min(adapt.batch, construct.anchors * len(plan.experts))
+        memory += layer_size * (copies + 4) + pool
+        memory += batch * anchor_bytes(plan, by_layer[shard.layers[0]], tokens) // 2
+    return Unit(
+        id=f"merge-{shard.number:03d}",
+        kind="merge",
+        needs=tuple(needs),
+        shard=shard.number,
+        steps=steps,
+        read_bytes=reading,
+        write_bytes=shard.size_bytes,
+        memory_bytes=memory,
+        flops=flops,
+    )
+
+
+def _publish_unit(plan: Plan) -> Unit:
+    size = sum(shard.size_bytes for shard in plan.shards)
+    heads = 0
+    if plan.recipe.heads == "keep":
+        heads = sum(costs.read_bytes(e.checkpoint, e.heads) for e in plan.experts)
+    inputs = sum(
+        pin.size_bytes
+        for checkpoint in [plan.base, *(e.checkpoint for e in plan.experts)]
+        for pin in checkpoint.files.values()
+    )
+    return Unit(
+        id="publish",
+        kind="publish",
+        needs=tuple(f"merge-{shard.number:03d}" for shard in plan.shards),
+        read_bytes=inputs + size + heads,
+        write_bytes=heads + (size if plan.single_file else 0),
+        memory_bytes=costs.PROCESS_BYTES,
+        flops=0,
+    )
+
+
+def total(units: Sequence[Unit], field: str) -> int:
+    """Return the sum of one figure over units that the cache does not spare."""
+    return sum(int(getattr(unit, field)) for unit in units if not unit.cached)

@@ -1,0 +1,28 @@
+"""Finite checks: no NaN or infinity goes in or comes out unnamed."""
+
+import torch
+from torch import Tensor
+
+from fda_core.errors import NonFinite
+
+
+def require_finite(tensor: Tensor, *, name: str, whose: str) -> None:
+    """Raise `NonFinite` with the first bad position of a tensor that has one."""
+    if not tensor.is_floating_point() or bool(tensor.isfinite().all()):
+        return
+    flat = (~tensor.isfinite()).flatten()
+    first = int(flat.nonzero()[0])
+    position = tuple(int(axis) for axis in torch.unravel_index(torch.tensor(first), tensor.shape))
+    value = float(tensor.flatten()[first])
+    raise NonFinite(
+        f"{whose}: {name}{list(position)} is {value} ({int(flat.sum())} of {tensor.numel()} "
+        "elements are not finite)",
+        hint="Repair or replace the checkpoint; a merge would spread it."
+        if whose != "result"
+        else "The method's numbers ran away: lower its scale or learning rate, or use "
+        "dtype.compute: float64 or a wider dtype.output.",
+        tensor=name,
+        expert=whose,
+        position=list(position),
+        value=str(value),
+    )

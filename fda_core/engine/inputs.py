@@ -1,0 +1,274 @@
+"""Open the inputs of a merge from their headers, and match every expert to the base.
+
+Nothing is skipped: a tensor is shared, set aside as a head, left out by a stated rule, or
+the reason for a refusal.
+"""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from fda_core.checkpoints.index import RawCheckpoint, open_checkpoint
+from fda_core.checkpoints.layers import Family, Tower, family_of
+from fda_core.contract.plan import PinnedCheckpoint, PlannedExpert, TensorEntry
+from fda_core.contract.recipe import Expert, Recipe
+from fda_core.errors import (
+    CheckpointError,
+    MissingTensor,
+    NotSameBase,
+    ShapeMismatch,
+    UnexpectedTensor,
+    UnsupportedDtype,
+)
+from fda_core.storage.base import Storage
+
+FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """One checkpoint with its tensors by canonical name."""
+
+    whose: str
+    pinned: PinnedCheckpoint
+    family: Family
+    names: Mapping[str, str]
+    """Canonical name to name on disk."""
+
+
+@dataclass(kw_only=True)
+class Matched:
+    """The base, the experts, and what was noticed on the way."""
+
+    base: Opened
+    experts: list[PlannedExpert]
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def open_inputs(recipe: Recipe, storage: Storage) -> Matched:
+    """Open base and experts at once and match them, or raise what does not fit."""
+    sources = [("base", recipe.base), *((e.name, e.model) for e in recipe.experts)]
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        raw = list(pool.map(lambda source: open_checkpoint(storage, source[1]), sources))
+    opened = [_read(name, found) for (name, _), found in zip(sources, raw, strict=True)]
+    base = opened[0]
+    _check_layers(base)
+    matched = Matched(base=base, experts=[])
+    for expert, candidate in zip(recipe.experts, opened[1:], strict=True):
+        matched.experts.append(_match(expert, candidate, matched))
+    return matched
+
+
+def layer_count(family: Family, config: Mapping[str, object], tower: Tower, where: str) -> int:
+    """Return how many layers config.json says a tower has."""
+    depth = tower.settings(config).get(tower.depth)
+    if not isinstance(depth, int) or isinstance(depth, bool) or not 0 < depth < 100_000:
+        raise CheckpointError(
+            f"{where}: config.json has {tower.depth} = {depth!r}; a {family.name} model needs a "
+            "number of layers there",
+            hint="Check that config.json belongs to these weights.",
+            uri=where,
+        )
+    return depth
+
+
+def _read(whose: str, raw: RawCheckpoint) -> Opened:
+    family = family_of(raw.config, where=raw.uri)
+    if raw.config.get("quantization_config"):
+        raise UnsupportedDtype(
+            f"{whose}: the weights are quantised (config.json has quantization_config)",
+            hint="Merge the unquantised checkpoints and quantise the result.",
+            expert=whose,
+        )
+    prefix = family.prefix_of(raw.tensors)
+    names: dict[str, str] = {}
+    for name in raw.tensors:
+        canonical = family.canonical(name, prefix)
+        if canonical in names:
+            raise CheckpointError(
+                f"{whose}: {names[canonical]!r} and {name!r} are two spellings of one tensor",
+                expert=whose,
+                tensor=name,
+            )
+        names[canonical] = name
+    pinned = PinnedCheckpoint(
+        uri=raw.uri,
+        family=family.name,
+        config=raw.config,
+        prefix=prefix,
+        files=dict(raw.files),
+        tensors=dict(raw.tensors),
+        sidecars=tuple(raw.sidecars),
+    )
+    return Opened(whose=whose, pinned=pinned, family=family, names=names)
+
+
+def _check_layers(base: Opened) -> None:
+    """Refuse a base whose layers are not those its config describes."""
+    parts: dict[str, dict[int, dict[str, tuple[int, ...]]]] = {}
+    for canonical, name in base.names.items():
+        place = base.family.place(canonical)
+        if place is None:
+            continue
+        tower, layer, part = place
+        entry = base.pinned.tensors[name]
+        if entry.dtype not in FLOATS:
+            raise UnsupportedDtype(
+                f"base: {name} has dtype {entry.dtype}; layers are merged in floating point",
+                hint="Merge the unquantised checkpoints.",
+                tensor=name,
+            )
+        parts.setdefault(tower.name, {}).setdefault(layer, {})[part] = entry.shape
+    for tower in base.family.towers:
+        depth = layer_count(base.family, base.pinned.config, tower, base.pinned.uri)
+        _check_tower(tower, depth, parts.get(tower.name, {}))
+
+
+def _check_tower(
+    tower: Tower, depth: int, found: Mapping[int, Mapping[str, tuple[int, ...]]]
+) -> None:
+    if sorted(found) != list(range(depth)):
+        lacking = sorted(set(range(depth)) - set(found))
+        extra = sorted(set(found) - set(range(depth)))
+        what = f"layer {lacking[0]} is missing" if lacking else f"layer {extra[0]} is one too many"
+        raise MissingTensor(
+            f"base: config.json says {depth} layers ({tower.depth}), the weights have "
+            f"{len(found)}: {what}",
+            hint="Check that config.json and the weights belong together.",
+            layer=lacking[0] if lacking else extra[0],
+        )
+    for layer in range(1, depth):
+        if found[layer] != found[0]:
+            odd = sorted(set(found[layer].items()) ^ set(found[0].items()))[0]
+            raise MissingTensor(
+                f"base: layer {layer} does not have the same tensors as layer 0: {odd[0]} {odd[1]}",
+                hint="Check that all shards of the base are there and of one model.",
+                layer=layer,
+                tensor=odd[0],
+            )
+
+
+def _match(expert: Expert, found: Opened, matched: Matched) -> PlannedExpert:
+    """Return the expert with its names mapped to the base's, or refuse it."""
+    base = matched.base
+    _same_model(base, found)
+    if found.pinned.prefix != base.pinned.prefix:
+        matched.notes.append(_prefix_note(base, found))
+    _check_expert_layers(base, found)
+    names: dict[str, str] = {}
+    for canonical, name in base.names.items():
+        if canonical in found.names and not base.family.is_head(canonical):
+            own = found.names[canonical]
+            _check_pair(
+                name, base.pinned.tensors[name], found.pinned.tensors[own], found.whose, base
+            )
+            names[name] = own
+    heads, strange = _own_tensors(base, found)
+    if strange:
+        matched.warnings.append(
+            f"{expert.name}: {len(strange)} tensors outside the layers that the base lacks are "
+            f"set aside with its heads: {_some(strange)}"
+        )
+    return PlannedExpert(
+        name=expert.name,
+        weight=expert.weight,
+        checkpoint=found.pinned,
+        names=names,
+        heads=tuple(sorted([*heads, *strange])),
+    )
+
+
+def _same_model(base: Opened, found: Opened) -> None:
+    if found.family.name != base.family.name:
+        raise NotSameBase(
+            f"expert {found.whose!r} is a {found.family.name} model, the base is "
+            f"{base.family.name}",
+            hint="All experts must be fine-tuned from the base.",
+            expert=found.whose,
+        )
+    for tower in base.family.towers:
+        ours, theirs = (tower.settings(c.pinned.config) for c in (base, found))
+        for key in (tower.depth, tower.width):
+            if theirs.get(key) != ours.get(key):
+                raise NotSameBase(
+                    f"expert {found.whose!r} has {key} {theirs.get(key)}, the base has "
+                    f"{ours.get(key)}",
+                    hint="Check that the expert was fine-tuned from this base.",
+                    expert=found.whose,
+                    key=key,
+                )
+
+
+def _check_expert_layers(base: Opened, found: Opened) -> None:
+    """Refuse an expert whose layers have a tensor too few or too many."""
+    for canonical in base.names:
+        if base.family.place(canonical) and canonical not in found.names:
+            raise MissingTensor(
+                f"expert {found.whose!r} lacks {base.names[canonical]}, which the base has",
+                hint="Check that all shards of the expert are there and that it was fine-tuned "
+                "from this base.",
+                tensor=base.names[canonical],
+                expert=found.whose,
+            )
+    for canonical, name in found.names.items():
+        if base.family.place(canonical) and canonical not in base.names:
+            raise UnexpectedTensor(
+                f"expert {found.whose!r} has {name} inside a layer, which the base lacks",
+                hint="Fold adapters into the weights first, or check the base.",
+                tensor=name,
+                expert=found.whose,
+            )
+
+
+def _check_pair(
+    name: str, ours: TensorEntry, theirs: TensorEntry, whose: str, base: Opened
+) -> None:
+    if theirs.shape != ours.shape:
+        raise ShapeMismatch(
+            f"{name}: expert {whose!r} has {theirs.shape}, base has {ours.shape}",
+            hint="Check that the expert was fine-tuned from this base"
+            + (
+                "; its vocabulary was changed."
+                if len(ours.shape) == 2 and ours.shape[1:] == theirs.shape[1:]
+                else "."
+            ),
+            tensor=name,
+            expert=whose,
+        )
+    in_layer = base.family.place(base.family.canonical(name, base.pinned.prefix)) is not None
+    if (in_layer or ours.dtype in FLOATS) and theirs.dtype not in FLOATS:
+        raise UnsupportedDtype(
+            f"{name}: expert {whose!r} has dtype {theirs.dtype}; weights are merged in floating "
+            "point",
+            hint="Merge the unquantised checkpoints.",
+            tensor=name,
+            expert=whose,
+        )
+
+
+def _own_tensors(base: Opened, found: Opened) -> tuple[list[str], list[str]]:
+    """Return the expert's head tensors, and its other tensors that the base lacks."""
+    heads, strange = [], []
+    for canonical, name in found.names.items():
+        if base.family.is_head(canonical):
+            heads.append(name)
+        elif canonical not in base.names and not base.family.is_buffer(canonical):
+            strange.append(name)
+    return heads, strange
+
+
+def _prefix_note(base: Opened, found: Opened) -> str:
+    ours = base.pinned.prefix
+    theirs = found.pinned.prefix
+    if ours and not theirs:
+        return f"{found.whose}: its names lack the base's prefix {ours!r}; matched without it"
+    if theirs and not ours:
+        return f"{found.whose}: its names carry the prefix {theirs!r}, which the base's lack; \
+matched without it"
+    return f"{found.whose}: its prefix {theirs!r} stands for the base's {ours!r}"
+
+
+def _some(names: Sequence[str], count: int = 3) -> str:
+    shown = ", ".join(names[:count])
+    return shown if len(names) <= count else f"{shown} and {len(names) - count} more"

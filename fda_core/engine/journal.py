@@ -1,0 +1,56 @@
+"""The journal: one small record per finished unit, written last. The record is the truth."""
+
+from pydantic import ValidationError
+
+from fda_core.contract.artifacts import UnitRecord
+from fda_core.contract.plan import Plan, Unit
+from fda_core.contract.uris import join
+from fda_core.engine import layout
+from fda_core.errors import InternalError, NotFound
+from fda_core.storage.base import Storage
+
+
+class Journal:
+    """The records of one job."""
+
+    def __init__(self, plan: Plan, storage: Storage) -> None:
+        self._plan = plan
+        self._storage = storage
+
+    def save_plan(self) -> None:
+        """Keep the plan in the workspace, for people and for other processes."""
+        folder = layout.job_folder(self._plan.workspace, self._plan.job_id)
+        self._storage.put(
+            join(folder, "plan.json"), self._plan.model_dump_json(by_alias=True).encode()
+        )
+
+    def write(self, record: UnitRecord) -> None:
+        """Write a unit's record. Everything it names must be durable by now."""
+        address = layout.record(self._plan, record.unit)
+        self._storage.put(address, record.model_dump_json(by_alias=True).encode())
+
+    def find(self, unit: Unit) -> UnitRecord | None:
+        """Return a unit's record if it is there and its files still have their lengths.
+
+        A record that cannot be read counts as none: the unit runs again.
+        """
+        address = layout.record(self._plan, unit.id)
+        try:
+            found = UnitRecord.model_validate_json(self._storage.read(address))
+            for file in found.files:
+                if self._storage.stat(file.path).size_bytes != file.size_bytes:
+                    return None
+        except (NotFound, ValidationError):
+            return None
+        return found
+
+    def read(self, unit_id: str) -> UnitRecord:
+        """Return the record of a unit that must be finished."""
+        found = self.find(self._plan.unit(unit_id))
+        if found is None:
+            raise InternalError(f"unit {unit_id} has no record, but another unit needs it")
+        return found
+
+    def forget(self, unit_id: str) -> None:
+        """Remove a unit's record, so that it runs again."""
+        self._storage.delete(layout.record(self._plan, unit_id))

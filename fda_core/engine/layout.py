@@ -1,0 +1,43 @@
+"""Where a job keeps its things: addresses below the workspace and beside the output."""
+
+from fda_core.contract.plan import Plan, PlannedShard
+from fda_core.contract.uris import basename, join, parent
+
+WORKSPACE_NAME = ".fda-workspace"
+
+
+def default_workspace(output: str) -> str:
+    """Return the workspace beside an output: on its disk, or in its bucket."""
+    return join(parent(output), WORKSPACE_NAME)
+
+
+def job_folder(workspace: str, job_id: str) -> str:
+    """Return where a job's plan and records are."""
+    return join(workspace, "jobs", job_id)
+
+
+def record(plan: Plan, unit_id: str) -> str:
+    """Return the address of a unit's record."""
+    return join(job_folder(plan.workspace, plan.job_id), "records", f"{unit_id}.json")
+
+
+def staging(plan: Plan) -> str:
+    """Return where the output is put together before it appears."""
+    return join(parent(plan.output), f".{basename(plan.output)}.{plan.job_id}.partial")
+
+
+def shard(plan: Plan, shard_: PlannedShard) -> str:
+    """Return where a merge unit writes: a final shard, or a piece of the one file."""
+    if plan.single_file:
+        return join(job_folder(plan.workspace, plan.job_id), "parts", shard_.file)
+    return join(staging(plan), shard_.file)
+
+
+def anchors(workspace: str, key: str) -> str:
+    """Return the folder of one entry of the anchor cache."""
+    return join(workspace, "anchors", key[:2], key)
+
+
+def anchor_alias(workspace: str, alias: str) -> str:
+    """Return the note that says which cache entry pinned inputs lead to."""
+    return join(workspace, "anchors", "aliases", f"{alias}.json")

@@ -1,0 +1,250 @@
+"""Resolve a recipe against real checkpoints and cut it into units.
+
+Everything that headers and configs can show is refused here, before any work. Reads no
+tensor and loads no torch.
+"""
+
+import hashlib
+import json
+
+from fda_core import __version__
+from fda_core.contract.plan import Plan
+from fda_core.contract.recipe import MethodSpec, Recipe
+from fda_core.contract.uris import inside, join, normalise
+from fda_core.engine import layout
+from fda_core.engine.cut import cut_into_units
+from fda_core.engine.inputs import Matched, open_inputs
+from fda_core.engine.tensors import plan_shards, plan_tensors
+from fda_core.errors import (
+    BadParameter,
+    NoExperts,
+    OutOfDisk,
+    OutputExists,
+    OutputInsideInput,
+    RecipeError,
+    UnknownArchitecture,
+)
+from fda_core.methods.base import Method
+from fda_core.methods.fda import Fda
+from fda_core.methods.registry import resolve
+from fda_core.storage.base import Storage
+
+TEXT_TOKENS = 5
+MOST_IMAGE_TOKENS = 257
+
+
+def make_plan(recipe: Recipe, storage: Storage, *, cwd: str, workspace: str | None = None) -> Plan:
+    """Return the plan of a recipe, or raise the first thing that stands against it.
+
+    Relative addresses are taken from `cwd`. An output that exists is refused unless this
+    very job published it.
+    """
+    recipe = _with_addresses(recipe, cwd)
+    method = resolve(recipe.method)
+    _check_needs(recipe, method)
+    output = _checked_output(recipe)
+    workspace = normalise(workspace, cwd=cwd) if workspace else layout.default_workspace(output)
+    matched = open_inputs(recipe, storage)
+    recipe = recipe.model_copy(update={"method": _resolved(method, matched)})
+    method = resolve(recipe.method)
+    tensors = plan_tensors(matched, recipe)
+    is_fda = isinstance(method, Fda)
+    shards, single = plan_shards(tensors, recipe, one_layer_each=is_fda)
+    plan = Plan(
+        job_id=_job_id(recipe, output, matched),
+        version=__version__,
+        recipe=recipe,
+        output=output,
+        workspace=workspace,
+        family=matched.base.family.name,
+        layers=1 + max((t.layer for t in tensors if t.layer is not None), default=-1),
+        width=_width(matched),
+        base=matched.base.pinned,
+        experts=tuple(matched.experts),
+        tensors=tuple(tensors),
+        shards=tuple(shards),
+        single_file=single,
+        units=(),
+        notes=tuple(matched.notes),
+        warnings=tuple(matched.warnings),
+    )
+    plan = plan.model_copy(update={"units": tuple(cut_into_units(plan, method, storage))})
+    _check_output_free(plan, storage)
+    return plan
+
+
+def _with_addresses(recipe: Recipe, cwd: str) -> Recipe:
+    experts = tuple(
+        e.model_copy(update={"model": normalise(e.model, cwd=cwd)}) for e in recipe.experts
+    )
+    output = normalise(recipe.output, cwd=cwd) if recipe.output else None
+    return recipe.model_copy(
+        update={"base": normalise(recipe.base, cwd=cwd), "experts": experts, "output": output}
+    )
+
+
+def _check_needs(recipe: Recipe, method: Method) -> None:
+    count = len(recipe.experts)
+    if count < method.min_experts:
+        raise NoExperts(
+            f"{method.name} needs at least {method.min_experts} experts, the recipe has {count}",
+            hint="Add experts or choose another method.",
+        )
+    if method.max_experts is not None and count > method.max_experts:
+        raise BadParameter(
+            f"{method.name} takes at most {method.max_experts} experts, the recipe has {count}",
+            hint="Choose another method for so many experts.",
+        )
+    if not method.uses_weights:
+        for expert in recipe.experts:
+            if expert.weight != 1.0:
+                raise BadParameter(
+                    f"expert {expert.name!r} has weight {expert.weight:g}, but {method.name} does "
+                    "not weigh experts",
+                    hint="Leave the weight out, or choose linear, task_arithmetic or ties.",
+                    expert=expert.name,
+                )
+
+
+def _checked_output(recipe: Recipe) -> str:
+    if recipe.output is None:
+        raise RecipeError(
+            "the recipe has no output", hint="Add output: FOLDER, or give --output.", key="output"
+        )
+    for name, uri in [("base", recipe.base), *((e.name, e.model) for e in recipe.experts)]:
+        if inside(recipe.output, uri) or inside(uri, recipe.output):
+            raise OutputInsideInput(
+                f"the output {recipe.output} and the input {name} at {uri} lie in one another",
+                hint="Write to a folder of its own.",
+                output=recipe.output,
+                input=uri,
+            )
+    return recipe.output
+
+
+def _resolved(method: Method, matched: Matched) -> MethodSpec:
+    """Return the method with every default written out, those that hang on the model too."""
+    parameters = method.parameters.model_dump(mode="json", by_alias=True)
+    if isinstance(method, Fda):
+        if method.start is not None:
+            parameters["start"]["parameters"] = method.start.parameters.model_dump(
+                mode="json", by_alias=True
+            )
+        if parameters["construct"]["tokens"] is None:
+            parameters["construct"]["tokens"] = _tokens(matched)
+        if parameters["adapt"]["learning_rate"] is None:
+            parameters["adapt"]["learning_rate"] = 1e-5 if method.start is None else 1e-2
+        _check_blocks(matched)
+    return MethodSpec(name=method.name, parameters=parameters)
+
+
+def _check_blocks(matched: Matched) -> None:
+    """Refuse FDA where we have no layer function, or the weights do not fit it."""
+    base = matched.base
+    for tower in base.family.towers:
+        if tower.block is None:
+            raise UnknownArchitecture(
+                f"FDA has no layer function for {base.family.name} models yet",
+                hint="Use another method; `fda methods` lists them.",
+                family=base.family.name,
+            )
+        bound = set()
+        for canonical, name in base.names.items():
+            place = base.family.place(canonical)
+            if place and place[0] is tower:
+                binding = tower.module_of(place[2])
+                if binding is None:
+                    raise UnknownArchitecture(
+                        f"{name}: a {base.family.name} layer has no such tensor",
+                        hint="FDA needs layers exactly as the transformers library has them.",
+                        tensor=name,
+                    )
+                bound.add(binding)
+        lacking = sorted(set(tower.bindings) - tower.optional - bound)
+        if lacking:
+            raise UnknownArchitecture(
+                f"the base's layers have no {lacking[0]}, which {base.family.name} layers need",
+                hint="Check that config.json and the weights belong together.",
+                tensor=lacking[0],
+            )
+
+
+def _tokens(matched: Matched) -> int:
+    """Return the default tokens per anchor: the published 5 for text, the model's for images."""
+    tower = matched.base.family.towers[0]
+    if tower.tokens == "text":
+        return TEXT_TOKENS
+    settings = tower.settings(matched.base.pinned.config)
+    sides = [_side(settings.get("image_size")), _side(settings.get("patch_size"))]
+    if not all(sides):
+        return 50
+    return min(MOST_IMAGE_TOKENS, (sides[0] // sides[1]) ** 2 + 1)
+
+
+def _side(value: object) -> int:
+    if isinstance(value, list) and value:
+        value = value[0]
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def _width(matched: Matched) -> int:
+    tower = matched.base.family.towers[0]
+    width = tower.settings(matched.base.pinned.config).get(tower.width)
+    if not isinstance(width, int) or isinstance(width, bool) or width < 1:
+        raise UnknownArchitecture(
+            f"base: config.json has {tower.width} = {width!r}", hint="It must be a width."
+        )
+    return width
+
+
+def _job_id(recipe: Recipe, output: str, matched: Matched) -> str:
+    """Return a digest of everything the result depends on, and where it goes."""
+    checkpoints = [matched.base.pinned, *(e.checkpoint for e in matched.experts)]
+    facts = {
+        "version": __version__,
+        "recipe": recipe.model_dump(mode="json"),
+        "output": output,
+        "inputs": [
+            {name: pin.model_dump() for name, pin in sorted(c.files.items())} for c in checkpoints
+        ],
+        "configs": [c.config for c in checkpoints],
+    }
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _check_output_free(plan: Plan, storage: Storage) -> None:
+    if storage.exists(plan.output) and not is_published(plan, storage):
+        raise OutputExists(
+            f"{plan.output} exists already; nothing is overwritten",
+            hint="Remove it or choose another output.",
+            output=plan.output,
+        )
+
+
+def is_published(plan: Plan, storage: Storage) -> bool:
+    """Say whether the output is there and this very job made it."""
+    manifest = join(plan.output, "merge_manifest.json")
+    if not storage.exists(manifest):
+        return False
+    try:
+        found = json.loads(storage.read(manifest))
+    except ValueError:
+        return False
+    return isinstance(found, dict) and found.get("job_id") == plan.job_id
+
+
+def check_can_write(plan: Plan, storage: Storage) -> None:
+    """Write and remove a probe beside the output, and check the space left there."""
+    probe = join(layout.job_folder(plan.workspace, plan.job_id), "probe")
+    storage.put(probe, b"may I write here?\n")
+    storage.delete(probe)
+    needed = sum(unit.write_bytes for unit in plan.units if not unit.cached)
+    left = storage.free_bytes(plan.workspace)
+    if left is not None and left < needed:
+        raise OutOfDisk(
+            f"{plan.workspace}: the merge writes {needed} bytes, {left} are free",
+            hint="Free space, or put the output on another disk.",
+            needed_bytes=needed,
+            free_bytes=left,
+        )

@@ -1,0 +1,129 @@
+"""Read recipes: YAML or JSON text into one checked document."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from fda_core.contract.recipe import Recipe, parse_recipe
+from fda_core.errors import BadParameter, RecipeError
+
+MAX_BYTES = 4 * 2**20
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML without its two traps: repeated keys, and 1e-3 read as text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+$"),
+    list("-+0123456789"),
+)
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            continue
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str):
+            raise RecipeError(f"line {key_node.start_mark.line + 1}: the key {key!r} is no text")
+        if key in seen:
+            raise RecipeError(
+                f"line {key_node.start_mark.line + 1}: the key {key!r} is given twice",
+                hint="Keep one of them.",
+                key=key,
+            )
+        seen.add(key)
+    loader.flatten_mapping(node)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def parse_document(text: str) -> Any:
+    """Return what a YAML or JSON text says, or raise `RecipeError` with the line."""
+    if len(text) > MAX_BYTES:
+        raise RecipeError(f"the recipe has {len(text)} characters; at most {MAX_BYTES} are read")
+    if text.count("&") > 0 and re.search(r"(^|\s)\*\w", text):
+        raise RecipeError("YAML aliases (*name) are not read", hint="Write the values out.")
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as problem:
+        mark = getattr(problem, "problem_mark", None)
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        what = getattr(problem, "problem", None) or str(problem).splitlines()[0]
+        raise RecipeError(f"{where}{what}", hint="The recipe is no valid YAML or JSON.") from None
+    except (RecursionError, ValueError) as problem:
+        raise RecipeError(f"the recipe cannot be read: {type(problem).__name__}") from None
+
+
+def read_recipe(text: str, *, settings: Sequence[str] = (), output: str | None = None) -> Recipe:
+    """Return the recipe of a text, with `key.path=value` settings and the output laid over it."""
+    document = parse_document(text)
+    if not isinstance(document, Mapping):
+        return parse_recipe(document)
+    changed = dict(document)
+    for setting in settings:
+        _set(changed, setting)
+    if output is not None:
+        changed["output"] = output
+    return parse_recipe(changed)
+
+
+def _set(document: dict[str, Any], setting: str) -> None:
+    """Lay one `key.path=value` over a document; numbers in the path index lists."""
+    path, sign, value = setting.partition("=")
+    keys = path.strip().split(".")
+    if not sign or not all(keys):
+        raise BadParameter(
+            f"--set {setting!r} is not key.path=value", hint="For example: --set method.scale=0.5"
+        )
+    if keys[0] == "method" and isinstance(document.get("method"), str):
+        document["method"] = {"name": document["method"]}
+    here: Any = document
+    for depth, key in enumerate(keys[:-1]):
+        here = _enter(here, key, ".".join(keys[: depth + 1]))
+    _assign(here, keys[-1], parse_document(value), path)
+
+
+def _enter(here: Any, key: str, path: str) -> Any:
+    if isinstance(here, list):
+        child = here[_index(here, key, path)]
+    elif isinstance(here, dict):
+        child = here.get(key)
+        if child is None:
+            child = here[key] = {}
+        elif isinstance(child, str) and key == "start":
+            child = here[key] = {"name": child}
+    else:
+        child = None
+    if not isinstance(child, (dict, list)):
+        raise BadParameter(f"--set {path}: there is nothing below it", key=path)
+    return child
+
+
+def _assign(here: Any, key: str, value: Any, path: str) -> None:
+    if isinstance(here, list):
+        here[_index(here, key, path)] = value
+    else:
+        here[key] = value
+
+
+def _index(here: list[Any], key: str, path: str) -> int:
+    if not key.isdigit() or int(key) >= len(here):
+        raise BadParameter(f"--set {path}: the list has {len(here)} entries, not {key!r}", key=path)
+    return int(key)
+
+
+def recipe_yaml(recipe: Recipe) -> str:
+    """Return a recipe as YAML, every default written out."""
+    data = recipe.model_dump(mode="json", by_alias=True)
+    method = data["method"]
+    data["method"] = {"name": method["name"], **method["parameters"]}
+    text: str = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
+    return text

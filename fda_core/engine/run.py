@@ -1,0 +1,125 @@
+"""Run a plan on this machine, in this process or several, over the journal."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from fda_core.contract.events import Event, UnitFinished
+from fda_core.contract.plan import Plan, Unit
+from fda_core.engine.journal import Journal
+from fda_core.engine.plan import check_can_write, is_published
+from fda_core.errors import Cancelled
+from fda_core.storage.base import Storage
+
+Sink = Callable[[Event], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How to run: processes, threads in each, device."""
+
+    workers: int
+    threads: int = 1
+    device: str = "auto"
+
+
+class Schedule:
+    """Which units are done, running and ready. Units become ready in plan order."""
+
+    def __init__(self, units: Sequence[Unit], done: set[str]) -> None:
+        self._waiting = {unit.id: unit for unit in units if unit.id not in done}
+        self._done = set(done)
+        self._running: set[str] = set()
+
+    def ready(self) -> Iterator[Unit]:
+        """Yield units that can run now, publish last."""
+        for unit in list(self._waiting.values()):
+            if unit.id not in self._running and all(need in self._done for need in unit.needs):
+                yield unit
+
+    def start(self, unit: Unit) -> None:
+        """Count a unit as running."""
+        self._running.add(unit.id)
+
+    def finish(self, unit: Unit) -> None:
+        """Count a unit as done."""
+        self._running.discard(unit.id)
+        self._waiting.pop(unit.id, None)
+        self._done.add(unit.id)
+
+    def give_back(self, unit: Unit) -> None:
+        """Count a unit as not running: its worker is gone."""
+        self._running.discard(unit.id)
+
+    @property
+    def finished(self) -> bool:
+        """Say whether nothing is left."""
+        return not self._waiting
+
+
+def run_plan(
+    plan: Plan,
+    storage: Storage,
+    *,
+    options: RunOptions,
+    sink: Sink,
+    is_cancelled: Callable[[], bool],
+) -> bool:
+    """Run what the journal does not have, and return False if it was all done before.
+
+    Raises `Cancelled` when told to stop, and any unit's error; the journal stays and a next
+    call goes on from it.
+    """
+    if is_published(plan, storage):
+        return False
+    check_can_write(plan, storage)
+    journal = Journal(plan, storage)
+    journal.save_plan()
+    done = set()
+    for unit in plan.units[:-1]:
+        record = journal.find(unit)
+        if record is not None:
+            done.add(unit.id)
+            sink(
+                UnitFinished(unit=unit.id, worker=-1, seconds=record.cost.seconds, source="journal")
+            )
+    schedule = Schedule(plan.units, done)
+    left = sum(unit.id not in done for unit in plan.units)
+    if min(options.workers, left) <= 1:
+        _run_here(plan, storage, schedule, options=options, sink=sink, is_cancelled=is_cancelled)
+    else:
+        from fda_core.engine.pool import run_in_processes
+
+        run_in_processes(plan, schedule, options=options, sink=sink, is_cancelled=is_cancelled)
+    return True
+
+
+def _run_here(
+    plan: Plan,
+    storage: Storage,
+    schedule: Schedule,
+    *,
+    options: RunOptions,
+    sink: Sink,
+    is_cancelled: Callable[[], bool],
+) -> None:
+    import torch
+
+    from fda_core.engine.device import choose_device
+    from fda_core.engine.units import UnitRunner
+
+    torch.set_num_threads(options.threads)
+    runner = UnitRunner(
+        plan,
+        storage,
+        device=choose_device(options.device),
+        worker=0,
+        emit=sink,
+        is_cancelled=is_cancelled,
+    )
+    while not schedule.finished:
+        if is_cancelled():
+            raise Cancelled
+        unit = next(schedule.ready())
+        schedule.start(unit)
+        runner.run(unit)
+        schedule.finish(unit)

@@ -1,0 +1,110 @@
+"""Functional Dual Anchors: fit each layer to the experts' outputs on constructed inputs.
+
+arXiv 2510.21223. Here are the parameters, and what FDA begins from; the two stages are in
+`fda_core.anchors` and run layer by layer in the engine. Tensors outside the layers get what
+the start makes of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, field_validator
+
+from fda_core.anchors.config import AdaptConfig, ConstructConfig
+from fda_core.contract.recipe import MethodSpec
+from fda_core.methods import base, registry
+from fda_core.methods.lazy_torch import torch
+from fda_core.methods.linear import normalized
+from fda_core.methods.task_arithmetic import TaskArithmetic
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BASE = "base"
+
+
+class FdaParameters(base.MethodParameters):
+    """What a recipe may say of FDA."""
+
+    start: MethodSpec = Field(
+        default=MethodSpec(name=BASE),
+        description="Where adaptation begins: base, or any other method, by name or with "
+        "parameters: {name: tsvm, scale: 1.0}.",
+    )
+    scope: Literal["layer"] = Field(
+        default="layer", description="What is fitted: the whole residual block."
+    )
+    construction: ConstructConfig = Field(default=ConstructConfig(), alias="construct")
+    adaptation: AdaptConfig = Field(default=AdaptConfig(), alias="adapt")
+
+    @field_validator("start")
+    @classmethod
+    def _not_itself(cls, spec: MethodSpec) -> MethodSpec:
+        if spec.name == "fda":
+            raise ValueError("FDA cannot start from itself")
+        if spec.name == BASE and spec.parameters:
+            raise ValueError("the start 'base' has no parameters")
+        return spec
+
+
+class Fda(base.Method):
+    """FDA from the base (use A) or refining another method's result (use B)."""
+
+    name = "fda"
+    title = "Functional Dual Anchors"
+    summary = "Fits each layer to the experts' outputs on inputs made from their task vectors."
+    paper = "arXiv 2510.21223"
+    cost = "E"
+    Parameters = FdaParameters
+    parameters: FdaParameters
+
+    def __init__(self, parameters: base.MethodParameters) -> None:
+        super().__init__(parameters)
+        spec = self.parameters.start
+        self.start: base.Method | None = (
+            None if spec.name == BASE else registry.resolve(spec, where="method.start")
+        )
+        if self.start is not None:
+            self.uses_weights = self.start.uses_weights
+            self.min_experts = self.start.min_experts
+            self.max_experts = self.start.max_experts
+
+    def merge_tensor(self, inputs: base.TensorInputs) -> Tensor:
+        """Return the start's tensor."""
+        return inputs.base if self.start is None else self.start.merge_tensor(inputs)
+
+    def coefficient_deltas(
+        self,
+        base: Mapping[str, Tensor],
+        experts: Sequence[Mapping[str, Tensor]],
+        start: Mapping[str, Tensor],
+        *,
+        weights: Sequence[float],
+    ) -> list[tuple[dict[str, Tensor], float]]:
+        """Return the pairs (δ_k, first α_k) of use B for one layer (`fda.md` §3).
+
+        From task arithmetic: one per expert, δ_k = τ_k. From any other start: one, δ = θ* − θ0
+        with α = 1. Tensors the start leaves at the base cannot move.
+        """
+        if not isinstance(self.start, TaskArithmetic):
+            return [({name: start[name] - base[name] for name in base}, 1.0)]
+        settings = self.start.parameters
+        shares = normalized(weights) if settings.normalize else weights
+        return [
+            (_moved(base, expert, start), settings.scale * share)
+            for expert, share in zip(experts, shares, strict=True)
+        ]
+
+
+def _moved(
+    base: Mapping[str, Tensor], expert: Mapping[str, Tensor], start: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return an expert's task vector, zero where the start left the base as it is."""
+    return {
+        name: torch.zeros_like(base[name])
+        if torch.equal(start[name], base[name])
+        else expert[name] - base[name]
+        for name in base
+    }

@@ -1,0 +1,1 @@
+"""SVG by hand: markup, colours, scales and three kinds of chart. Knows nothing of merges."""

@@ -1,0 +1,1 @@
+"""Tiny checkpoints and other builders for the tests."""
