@@ -18,8 +18,8 @@ from fda_core.anchors.distances import NORM_FLOOR
 class Directions:
     """The task vector of one layer, ready to be compared with gradients.
 
-    `counted` are the tensors with a direction (τ_p ≠ 0), in sorted order; `unit` has τ_p/‖τ_p‖
-    of those whose gradient can be anything but zero; `norms` their ‖τ_p‖.
+    `counted` are the tensors with a direction (τ_p ≠ 0), in sorted order, and `norms` their
+    ‖τ_p‖; `unit` has τ_p/‖τ_p‖ of those whose gradient can be anything but zero.
     """
 
     counted: tuple[str, ...]
@@ -44,9 +44,9 @@ def directions(
             zero.append(name)
             continue
         counted.append(name)
+        norms[name] = norm
         if name not in insensitive:
             unit[name] = (delta / norm).to(base[name].dtype)
-            norms[name] = norm
     return Directions(counted=tuple(counted), zero=tuple(zero), unit=unit, norms=norms)
 
 
@@ -75,8 +75,8 @@ def whole_layer(
 ) -> tuple[float, dict[str, float], list[Tensor]]:
     """Return J = 1 − cos over the layer as one vector, per-tensor cosines, and v = ∂J/∂g."""
     inner, sizes = _products(gradients, towards)
-    norms = list(towards.norms.values())
-    length = sum(norm**2 for norm in norms) ** 0.5
+    norms = [towards.norms[name] for name in towards.unit]
+    length = sum(norm**2 for norm in towards.norms.values()) ** 0.5
     size = max(sum(each**2 for each in sizes) ** 0.5, NORM_FLOOR)
     cosine = sum(norm * each for norm, each in zip(norms, inner, strict=True)) / (length * size)
     cosines = dict.fromkeys(towards.counted, 0.0)

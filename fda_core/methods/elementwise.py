@@ -68,16 +68,17 @@ def nth_largest_magnitude(flat: Tensor, n: int) -> Rank:
         counts = torch.bincount(_digits(rest, shift), minlength=2**DIGIT_BITS)
         digit, above = _digit(counts, n - larger)
         found, larger = (found << DIGIT_BITS) | digit, larger + above
-        rest = rest[_digits(rest, shift) == digit]
+        rest = _with_digit(rest, shift, digit)
     return Rank(torch.tensor(found, dtype=patterns).view(flat.dtype).item(), larger)
 
 
 def _digits(patterns: Tensor, shift: int) -> Tensor:
-    return (patterns >> shift) & (2**DIGIT_BITS - 1)
+    digits: Tensor = (patterns >> shift) & (2**DIGIT_BITS - 1)
+    return digits
 
 
 def _with_digit(patterns: Tensor, shift: int, digit: int) -> Tensor:
-    return patterns[(patterns >> shift) == digit]
+    return patterns[_digits(patterns, shift) == digit]
 
 
 def _digit(counts: Tensor, n: int) -> tuple[int, int]:

@@ -142,7 +142,8 @@ def _filtered_in_row_space(
 
         M = (start · W + [R P (f/λ) − start · W P f] Pᵀ) T
     """
-    deltas, norms = zip(*experts, strict=True)
+    deltas = [expert.delta for expert in experts]
+    norms = [expert.norm for expert in experts]
     rows, columns = deltas[0].shape
     size = rows * len(deltas)
 

@@ -119,13 +119,13 @@ def _loss_curves(metrics: Metrics) -> Figure | Absent:
         for layer, curve in curves.items()
         if curve
     ]
-    if len(lines) > 2:
+    if len(lines) > 3:
         middle = spread(line.points for line in lines).middle
         lines.append(Line(points=middle, css_class="median", label="median"))
     low, high = log_span(y for _, y in points)
     chart = LineChart(
-        label="Adaptation loss over steps, divided by its first value",
-        x=Scale(title="adaptation step", low=0.0, high=max(max(x for x, _ in points), 1.0)),
+        label="Adaptation loss, divided by its first value",
+        x=Scale(title=_loss_steps(metrics), low=0.0, high=max(max(x for x, _ in points), 1.0)),
         y=Scale(title="loss ÷ first loss (log)", low=low, high=high, log=True),
         lines=lines,
         width=PAGE_WIDTH,
@@ -143,6 +143,13 @@ def _loss_curves(metrics: Metrics) -> Figure | Absent:
         legend=layer_legend(metrics.layers),
         table=_loss_table(metrics),
     )
+
+
+def _loss_steps(metrics: Metrics) -> str:
+    """Return what the curves count: one value an epoch, or more."""
+    curves = [(item.loss.steps, item.epochs) for item in metrics.adaptation]
+    by_epoch = all(steps[-1] <= epochs for steps, epochs in curves if steps)
+    return "epoch" if by_epoch else "adaptation step"
 
 
 def _relative(item: AdaptMetrics, limit: int) -> tuple[Point, ...]:

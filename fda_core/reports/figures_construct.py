@@ -133,7 +133,7 @@ def _expert_panel(
         for item in items
         if curves[item.layer, item.expert]
     ]
-    if len(lines) > 2:
+    if len(lines) > 3:
         middle = spread(line.points for line in lines).middle
         lines.append(Line(points=middle, css_class="median", label="median"))
     begin = number(mean([item.alignment_start for item in items]), digits=2)

@@ -15,17 +15,20 @@ from fda_core.reports.drawing.scales import round_up, span
 from fda_core.reports.figures import Figure, Table
 from fda_core.reports.layer_map import Cells, has_gaps, known
 from fda_core.reports.quantities import number
-from fda_core.reports.summary import pair_cosines
+from fda_core.reports.task_vectors import pair_cosines
 
 PAIRS_IN_ROWS = 28
 """Up to eight experts every pair has a row; with more, a matrix of means says it better."""
+_LEAST_RANGE = 0.1
+"""Cosines below it are next to nothing and should look like that."""
 
 
 def cosine_figure(metrics: Metrics, vectors: list[TaskVectorMetrics]) -> Figure:
     """Return how well the experts agree, pair by pair; `vectors` are in layer order."""
     pairs = list(combinations(metrics.experts, 2))
     cells = _pair_cells(vectors, len(pairs))
-    high = min(1.0, round_up(max((abs(value) for value in known(cells)), default=1.0)))
+    largest = max((abs(value) for value in known(cells)), default=1.0)
+    high = min(1.0, round_up(max(largest, _LEAST_RANGE)))
     scale = ColourScale(low=-high, high=high, kind="diverging")
     names = [f"{first} · {second}" for first, second in pairs]
     if len(pairs) <= PAIRS_IN_ROWS:

@@ -13,12 +13,12 @@ from fda_core.reports.figures import Absent, Figure, Table
 from fda_core.reports.figures_cosines import cosine_figure
 from fda_core.reports.layer_map import has_gaps, known
 from fda_core.reports.quantities import percent, significant
-from fda_core.reports.summary import norm_ratios
+from fda_core.reports.task_vectors import norm_ratios, vectors_by_layer
 
 
 def task_vector_figures(metrics: Metrics, grid: ColumnGrid) -> list[Figure | Absent]:
     """Return the figures of the experts' updates, in the columns of the page's grid."""
-    vectors = _sorted_layers(metrics)
+    vectors = vectors_by_layer(metrics)
     if not vectors:
         return [Absent(reason="No task vectors were measured in this merge.")]
     inside = tuple(str(item.layer) for item in vectors if item.layer is not None)
@@ -28,11 +28,6 @@ def task_vector_figures(metrics: Metrics, grid: ColumnGrid) -> list[Figure | Abs
         *_agreement(metrics, vectors, own),
         _rounding(vectors, own),
     ]
-
-
-def _sorted_layers(metrics: Metrics) -> list[TaskVectorMetrics]:
-    """Return the measurements by layer, outside last."""
-    return sorted(metrics.task_vectors, key=lambda v: (v.layer is None, v.layer or 0))
 
 
 def _agreement(

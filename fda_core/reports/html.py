@@ -21,7 +21,7 @@ from fda_core.reports.figures_task_vectors import task_vector_figures
 from fda_core.reports.headline import render_headline
 from fda_core.reports.ingredients import render_ingredients
 from fda_core.reports.public_names import model_name
-from fda_core.reports.quantities import size
+from fda_core.reports.quantities import count, size
 from fda_core.reports.settings import PAPER_TITLE, PAPER_URL, is_fda, output_name
 
 
@@ -104,7 +104,7 @@ def _provenance(metrics: Metrics, manifest: Manifest) -> Markup:
     facts = [
         ("made", manifest.created),
         ("job", manifest.job_id),
-        ("device", f"{manifest.device}, {manifest.threads} threads"),
+        ("device", f"{manifest.device}, {count(manifest.threads, 'thread')}"),
         *((name, version) for name, version in manifest.versions.items()),
     ]
     return join(

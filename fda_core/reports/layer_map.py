@@ -64,5 +64,5 @@ def layer_legend(layers: int) -> Markup:
     else:
         shown = [round(step * (layers - 1) / 6) for step in range(7)]
     entries = [Entry(f"thick s{layer}", "line", str(layer)) for layer in shown]
-    more = [Entry("median", "line", "median")] if layers > 2 else []
+    more = [Entry("median", "line", "median")] if layers > 3 else []
     return draw_entries([*entries, *more], title="Layer")

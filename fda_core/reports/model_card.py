@@ -223,7 +223,7 @@ assert not loaded.unexpected_keys, loaded.unexpected_keys"""
 
 def _reproduce(manifest: Manifest) -> str:
     versions = [(code(name), code(version)) for name, version in manifest.versions.items()]
-    versions.append(("device", plain(f"{manifest.device}, {manifest.threads} threads")))
+    versions.append(("device", plain(f"{manifest.device}, {count(manifest.threads, 'thread')}")))
     return "\n\n".join(
         [
             block(

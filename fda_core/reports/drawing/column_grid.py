@@ -12,6 +12,7 @@ LABEL_GAP = 8.0
 _NARROWEST, _WIDEST = 17.0, 64.0
 _LETTER, _DIGIT = 6.6, 6.2
 """Average widths at 12 and 11 px; only used to leave enough room."""
+_LETTERS = 34
 _APART = 7.0
 _MEAN_WIDTH = 38.0
 
@@ -65,8 +66,14 @@ class ColumnGrid:
         return max(self.cell, _MEAN_WIDTH)
 
     def shorten(self, label: str) -> str:
-        """Return a row label that fits into the gutter."""
-        return label if len(label) <= self.letters else label[: self.letters - 1] + "…"
+        """Return a row label that fits into the gutter; what is cut is cut out of the middle.
+
+        Names differ at their ends more often than in between: `output.LayerNorm.bias`.
+        """
+        if len(label) <= self.letters:
+            return label
+        kept = self.letters // 3
+        return f"{label[:kept]}…{label[len(label) - self.letters + kept + 1 :]}"
 
     def without_extra(self) -> "ColumnGrid":
         """Return the same columns in the same places, without the one apart."""
@@ -78,7 +85,7 @@ def column_grid(
 ) -> ColumnGrid:
     """Return a grid as wide as a page allows, or wider where the columns are many."""
     longest = max((len(label) for label in row_labels), default=4)
-    letters = min(max(longest, 6), 30)
+    letters = min(max(longest, 6), _LETTERS)
     gutter = letters * _LETTER + LABEL_GAP + 6
     cell = _cell_width(PAGE_WIDTH - gutter - 2, len(columns), extra)
     return ColumnGrid(

@@ -12,7 +12,7 @@ from fda_core.errors import BadParameter
 from fda_core.methods import spectral
 from fda_core.methods.base import TensorInputs
 from fda_core.methods.registry import resolve
-from fda_core.methods.wudi import gavish_donoho_rank, participation_rank
+from fda_core.methods.wudi import closed_form, flow, gavish_donoho_rank, participation_rank
 
 SHAPES = [(1, 1), (1, 6), (6, 1), (5, 5), (4, 9), (9, 4), (3, 20)]
 """(4, 9), (3, 20) and (1, 6) with few experts have fewer rows in all than columns."""
@@ -180,6 +180,19 @@ def test_aswudi_minimises_on_as_many_directions_as_its_rule_counts(shape, m, rul
     found = merged_delta("aswudi", deltas, rank_rule=rule)
     expected = oracle_top(deltas, count=count, time=None, init="sum")
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+def test_the_closed_forms_filter_tells_directions_from_rounding():
+    values = torch.tensor([0.0, 1e-11, 1e-9, 0.5, 2.0], dtype=torch.float64)
+    assert closed_form()(values).tolist() == [0, 0, 1, 1, 1]
+
+
+def test_the_flows_filter_is_exact_for_small_eigenvalues_and_ends_at_its_ratio():
+    values = torch.tensor([1e-18, 1e-3, 0.1, 1.0], dtype=torch.float64)
+    passed = flow(10.0)(values)
+    assert passed[0].item() == pytest.approx(1e-17, rel=1e-12)
+    assert passed[2].item() == pytest.approx(1 - math.exp(-1))
+    assert flow(10.0, top_ratio=0.3)(values).tolist() == [0, 0, *passed[2:].tolist()]
 
 
 def test_participation_counts_equal_eigenvalues():

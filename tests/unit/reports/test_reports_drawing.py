@@ -160,3 +160,12 @@ def test_a_grid_fits_the_page_while_its_cells_can_shrink(columns, letters, extra
     )
     assert grid.mean_left + grid.mean_width <= PAGE_WIDTH or grid.cell <= 17
     assert len(grid.shorten("y" * 99)) == grid.letters
+
+
+def test_long_row_labels_keep_their_beginning_and_their_end():
+    grid = column_grid(["0"], ["x" * 99])
+    short = grid.shorten("attention.output.something_long.LayerNorm.bias")
+    assert short.startswith("attention")
+    assert short.endswith("LayerNorm.bias")
+    assert len(short) == grid.letters
+    assert grid.shorten("mlp.bias") == "mlp.bias"
