@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fda_core.anchors.distances import NORM_FLOOR
+from fda_core.anchors.sums import inner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +59,11 @@ def per_tensor(
     v_p = −(τ̂_p − cos·ĝ_p)/‖g_p‖. Sums are read in float64. J is Σ over counted tensors.
     """
     cosines = dict.fromkeys(towards.counted, 0.0)
-    inner, sizes = _products(gradients, towards)
+    along_unit, sizes = _products(gradients, towards)
     slopes = []
     for k, (name, unit) in enumerate(towards.unit.items()):
         size = max(sizes[k], NORM_FLOOR)
-        cosine = inner[k] / size
+        cosine = along_unit[k] / size
         cosines[name] = cosine
         along = cosine / size**2 if sizes[k] > NORM_FLOOR else 0.0
         slopes.append((gradients[k] * along).add_(unit, alpha=-1.0 / size))
@@ -74,15 +75,17 @@ def whole_layer(
     gradients: Sequence[Tensor], towards: Directions
 ) -> tuple[float, dict[str, float], list[Tensor]]:
     """Return J = 1 − cos over the layer as one vector, per-tensor cosines, and v = ∂J/∂g."""
-    inner, sizes = _products(gradients, towards)
+    along_unit, sizes = _products(gradients, towards)
     norms = [towards.norms[name] for name in towards.unit]
     length = sum(norm**2 for norm in towards.norms.values()) ** 0.5
     size = max(sum(each**2 for each in sizes) ** 0.5, NORM_FLOOR)
-    cosine = sum(norm * each for norm, each in zip(norms, inner, strict=True)) / (length * size)
+    cosine = sum(norm * each for norm, each in zip(norms, along_unit, strict=True)) / (
+        length * size
+    )
     cosines = dict.fromkeys(towards.counted, 0.0)
     slopes = []
     for k, (name, unit) in enumerate(towards.unit.items()):
-        cosines[name] = inner[k] / max(sizes[k], NORM_FLOOR)
+        cosines[name] = along_unit[k] / max(sizes[k], NORM_FLOOR)
         along = cosine / size**2 if size > NORM_FLOOR else 0.0
         slopes.append((gradients[k] * along).add_(unit, alpha=-norms[k] / (length * size)))
     return 1.0 - cosine, cosines, slopes
@@ -93,10 +96,7 @@ OBJECTIVES = {"per_tensor": per_tensor, "layer": whole_layer}
 
 def _products(gradients: Sequence[Tensor], towards: Directions) -> tuple[list[float], list[float]]:
     """Return ⟨g_p, τ̂_p⟩ and ‖g_p‖ of every tensor, with one wait for the device."""
-    inner = [
-        torch.dot(gradient.flatten(), unit.flatten())
-        for gradient, unit in zip(gradients, towards.unit.values(), strict=True)
-    ]
-    sizes = [torch.linalg.vector_norm(gradient) for gradient in gradients]
-    together = torch.stack(inner + sizes).double().tolist() if inner else []
-    return together[: len(inner)], together[len(inner) :]
+    along = [inner(g, unit) for g, unit in zip(gradients, towards.unit.values(), strict=True)]
+    squares = [inner(gradient, gradient) for gradient in gradients]
+    numbers = torch.stack(along + squares).tolist()
+    return numbers[: len(along)], [square**0.5 for square in numbers[len(along) :]]

@@ -16,7 +16,7 @@ from fda_core.contract.uris import join, parent
 from fda_core.engine import seeds
 from fda_core.engine.construct_unit import block_of, fda_of
 from fda_core.engine.context import UnitContext
-from fda_core.engine.cut import construct_id
+from fda_core.engine.cut import construct_id, layer_tensors
 from fda_core.engine.layer_tensors import shapes_of
 from fda_core.errors import CheckpointError, NonFinite
 
@@ -51,7 +51,11 @@ def adapt_layer(
         variables = Coefficients(
             base,
             method.coefficient_deltas(
-                base, list(experts.values()), start, weights=[weights[e] for e in experts]
+                base,
+                list(experts.values()),
+                start,
+                weights=[weights[e] for e in experts],
+                names={t.part: t.name for t in layer_tensors(context.plan)[layer]},
             ),
         )
 

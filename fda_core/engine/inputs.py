@@ -88,6 +88,7 @@ def _read(whose: str, raw: RawCheckpoint) -> Opened:
         if canonical in names:
             raise CheckpointError(
                 f"{whose}: {names[canonical]!r} and {name!r} are two spellings of one tensor",
+                hint="Remove the one that is out of date.",
                 expert=whose,
                 tensor=name,
             )

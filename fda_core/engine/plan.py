@@ -26,6 +26,7 @@ from fda_core.errors import (
 )
 from fda_core.methods.base import Method
 from fda_core.methods.fda import Fda
+from fda_core.methods.linear import normalized
 from fda_core.methods.registry import resolve
 from fda_core.storage.base import Storage
 
@@ -95,6 +96,9 @@ def _check_needs(recipe: Recipe, method: Method) -> None:
             f"{method.name} takes at most {method.max_experts} experts, the recipe has {count}",
             hint="Choose another method for so many experts.",
         )
+    start = method.start if isinstance(method, Fda) else method
+    if getattr(start and start.parameters, "normalize", False):
+        normalized([expert.weight for expert in recipe.experts])
     if not method.uses_weights:
         for expert in recipe.experts:
             if expert.weight != 1.0:
@@ -235,10 +239,7 @@ def is_published(plan: Plan, storage: Storage) -> bool:
 
 
 def check_can_write(plan: Plan, storage: Storage) -> None:
-    """Write and remove a probe beside the output, and check the space left there."""
-    probe = join(layout.job_folder(plan.workspace, plan.job_id), "probe")
-    storage.put(probe, b"may I write here?\n")
-    storage.delete(probe)
+    """Check the space left beside the output, then write and remove a probe there."""
     needed = sum(unit.write_bytes for unit in plan.units if not unit.cached)
     left = storage.free_bytes(plan.workspace)
     if left is not None and left < needed:
@@ -248,3 +249,6 @@ def check_can_write(plan: Plan, storage: Storage) -> None:
             needed_bytes=needed,
             free_bytes=left,
         )
+    probe = join(layout.job_folder(plan.workspace, plan.job_id), "probe")
+    storage.put(probe, b"may I write here?\n")
+    storage.delete(probe)

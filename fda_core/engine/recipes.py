@@ -30,7 +30,10 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
             continue
         key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, str):
-            raise RecipeError(f"line {key_node.start_mark.line + 1}: the key {key!r} is no text")
+            raise RecipeError(
+                f"line {key_node.start_mark.line + 1}: the key {key!r} is no text",
+                hint="Keys are words; put quotes around one that looks like a number.",
+            )
         if key in seen:
             raise RecipeError(
                 f"line {key_node.start_mark.line + 1}: the key {key!r} is given twice",
@@ -48,7 +51,10 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping
 def parse_document(text: str) -> Any:
     """Return what a YAML or JSON text says, or raise `RecipeError` with the line."""
     if len(text) > MAX_BYTES:
-        raise RecipeError(f"the recipe has {len(text)} characters; at most {MAX_BYTES} are read")
+        raise RecipeError(
+            f"the recipe has {len(text)} characters; at most {MAX_BYTES} are read",
+            hint="Check that this is a recipe.",
+        )
     if text.count("&") > 0 and re.search(r"(^|\s)\*\w", text):
         raise RecipeError("YAML aliases (*name) are not read", hint="Write the values out.")
     try:
@@ -59,7 +65,10 @@ def parse_document(text: str) -> Any:
         what = getattr(problem, "problem", None) or str(problem).splitlines()[0]
         raise RecipeError(f"{where}{what}", hint="The recipe is no valid YAML or JSON.") from None
     except (RecursionError, ValueError) as problem:
-        raise RecipeError(f"the recipe cannot be read: {type(problem).__name__}") from None
+        raise RecipeError(
+            f"the recipe cannot be read: {type(problem).__name__}",
+            hint="It is nested too deeply, or has a number or date that cannot be.",
+        ) from None
 
 
 def read_recipe(text: str, *, settings: Sequence[str] = (), output: str | None = None) -> Recipe:
@@ -103,7 +112,11 @@ def _enter(here: Any, key: str, path: str) -> Any:
     else:
         child = None
     if not isinstance(child, (dict, list)):
-        raise BadParameter(f"--set {path}: there is nothing below it", key=path)
+        raise BadParameter(
+            f"--set {path}: there is nothing below it",
+            hint="Give the path of a key that the recipe has or may have.",
+            key=path,
+        )
     return child
 
 
@@ -116,7 +129,11 @@ def _assign(here: Any, key: str, value: Any, path: str) -> None:
 
 def _index(here: list[Any], key: str, path: str) -> int:
     if not key.isdigit() or int(key) >= len(here):
-        raise BadParameter(f"--set {path}: the list has {len(here)} entries, not {key!r}", key=path)
+        raise BadParameter(
+            f"--set {path}: the list has {len(here)} entries, not {key!r}",
+            hint="Entries are counted from 0, as in experts.0.weight=2.",
+            key=path,
+        )
     return int(key)
 
 

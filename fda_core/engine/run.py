@@ -71,6 +71,7 @@ def run_plan(
     """
     if is_published(plan, storage):
         return False
+    _check_device(options.device)
     check_can_write(plan, storage)
     journal = Journal(plan, storage)
     journal.save_plan()
@@ -91,6 +92,14 @@ def run_plan(
 
         run_in_processes(plan, schedule, options=options, sink=sink, is_cancelled=is_cancelled)
     return True
+
+
+def _check_device(wanted: str) -> None:
+    """Refuse a device that is not there before anything is written."""
+    if wanted not in ("auto", "cpu"):
+        from fda_core.engine.device import choose_device
+
+        choose_device(wanted)
 
 
 def _run_here(

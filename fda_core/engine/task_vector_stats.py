@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fda_core.anchors.sums import inner
 from fda_core.contract.artifacts import TaskVectorMetrics
 
 
@@ -28,14 +29,14 @@ class TaskVectorStats:
 
     def add(self, base: Tensor, deltas: Sequence[Tensor], experts: Sequence[str]) -> None:
         """Count one tensor of the base and the task vectors of the experts that have it."""
-        self._base += float(torch.linalg.vector_norm(base, dtype=torch.float64)) ** 2
+        self._base += float(inner(base, base))
         self._elements += base.numel()
         places = [self._experts.index(name) for name in experts]
         flat = [delta.flatten() for delta in deltas]
         for row, one in zip(places, flat, strict=True):
             for column, other in zip(places, flat, strict=True):
                 if column >= row:
-                    product = float(torch.dot(one, other))
+                    product = float(inner(one, other))
                     self._gram[row, column] += product
                     if column != row:
                         self._gram[column, row] += product

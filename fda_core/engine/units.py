@@ -11,7 +11,7 @@ from fda_core.engine.device import describe_device, fast_float32, float32_kernel
 from fda_core.engine.journal import Journal
 from fda_core.engine.merge_unit import run_merge
 from fda_core.engine.publish_unit import run_publish
-from fda_core.errors import OutOfDeviceMemory, OutOfHostMemory
+from fda_core.errors import NonFinite, OutOfDeviceMemory, OutOfHostMemory
 from fda_core.methods.registry import resolve
 from fda_core.storage.base import Storage
 
@@ -92,5 +92,12 @@ construct.microbatch lower; or use fewer --workers or a larger machine."
             if "can't allocate memory" in str(problem) or "not enough memory" in str(problem):
                 raise OutOfHostMemory(
                     f"unit {unit.id} ran out of main memory: {problem}", hint=hint, unit=unit.id
+                ) from problem
+            if "without overflow" in str(problem):
+                raise NonFinite(
+                    f"unit {unit.id}: a number in the recipe is too large for "
+                    f"{self._plan.recipe.dtype.compute}: {problem}",
+                    hint="Lower scale, weight or learning rate, or use dtype.compute: float64.",
+                    unit=unit.id,
                 ) from problem
             raise

@@ -16,7 +16,6 @@ from fda_core.anchors.config import AdaptConfig, ConstructConfig
 from fda_core.contract.recipe import MethodSpec
 from fda_core.methods import base, registry
 from fda_core.methods.lazy_torch import torch
-from fda_core.methods.linear import normalized
 from fda_core.methods.task_arithmetic import TaskArithmetic
 
 if TYPE_CHECKING:
@@ -82,29 +81,21 @@ class Fda(base.Method):
         start: Mapping[str, Tensor],
         *,
         weights: Sequence[float],
+        names: Mapping[str, str],
     ) -> list[tuple[dict[str, Tensor], float]]:
         """Return the pairs (δ_k, first α_k) of use B for one layer (`fda.md` §3).
 
         From task arithmetic: one per expert, δ_k = τ_k. From any other start: one, δ = θ* − θ0
-        with α = 1. Tensors the start leaves at the base cannot move.
+        with α = 1. Tensors the start excludes cannot move; `names` has their whole names.
         """
         if not isinstance(self.start, TaskArithmetic):
             return [({name: start[name] - base[name] for name in base}, 1.0)]
-        settings = self.start.parameters
-        shares = normalized(weights) if settings.normalize else weights
-        return [
-            (_moved(base, expert, start), settings.scale * share)
-            for expert, share in zip(experts, shares, strict=True)
-        ]
-
-
-def _moved(
-    base: Mapping[str, Tensor], expert: Mapping[str, Tensor], start: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Return an expert's task vector, zero where the start left the base as it is."""
-    return {
-        name: torch.zeros_like(base[name])
-        if torch.equal(start[name], base[name])
-        else expert[name] - base[name]
-        for name in base
-    }
+        fixed = {part for part in base if self.start.excludes(names[part])}
+        pairs = []
+        for expert, scale in zip(experts, self.start.coefficients(weights), strict=True):
+            delta = {
+                part: torch.zeros_like(base[part]) if part in fixed else expert[part] - base[part]
+                for part in base
+            }
+            pairs.append((delta, scale))
+        return pairs
