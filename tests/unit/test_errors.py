@@ -1,0 +1,58 @@
+"""The error tree: stable codes, one exit code each, nothing lost between processes."""
+
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fda_core import errors
+from fda_core.cli.exit_codes import EXIT_CODES, exit_code
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def _classes(root: type = errors.FdaError) -> Iterator[type[errors.FdaError]]:
+    for kind in root.__subclasses__():
+        if kind.__module__ == errors.__name__:
+            yield kind
+            yield from _classes(kind)
+
+
+ALL = sorted(set(_classes()), key=lambda kind: kind.__name__)
+
+
+def test_codes_are_unique():
+    codes = [kind.code for kind in ALL]
+    assert len(set(codes)) == len(codes)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_every_class_has_an_exit_code_that_the_readme_explains(kind):
+    assert any(issubclass(kind, branch) for branch in EXIT_CODES), "add its branch to EXIT_CODES"
+    assert f"| {exit_code(kind('x'))} |" in README.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_an_error_crosses_processes_with_hint_and_context(kind):
+    sent = kind("what", hint="do", tensor="t", numbers=[1, 2])
+    got = pickle.loads(pickle.dumps(sent))
+    assert type(got) is kind
+    assert got.as_dict() == sent.as_dict()
+    assert got.hint == "do"
+
+
+def test_exit_codes_are_those_promised():
+    numbers = {kind.__name__: exit_code(kind("x")) for kind in EXIT_CODES}
+    assert numbers == {
+        "RecipeError": 2,
+        "CheckpointError": 3,
+        "StorageError": 4,
+        "NumericsError": 5,
+        "ResourceError": 6,
+        "InternalError": 70,
+    }
+
+
+def test_cancelling_is_no_error():
+    assert not issubclass(errors.Cancelled, errors.FdaError)
