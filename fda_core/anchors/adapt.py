@@ -121,5 +121,8 @@ def adapt(
     with torch.no_grad():
         fitted = {name: tensor.detach() for name, tensor in variables.layer().items()}
         reached = evaluate(block, fitted, anchors, batch=config.batch)
-        losses.append(float(distance(reached, targets)))
+        final = float(distance(reached, targets))
+    if not math.isfinite(final):
+        raise NonFinite(f"the adaptation loss became {final} after {config.epochs} epochs")
+    losses.append(final)
     return Adaptation(tensors=fitted, losses=tuple(losses))

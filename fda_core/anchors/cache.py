@@ -48,12 +48,12 @@ class AnchorEntry:
         self._metrics = join(folder, METRICS_FILE)
 
     def find(self) -> tuple[ArtifactFile, ConstructMetrics] | None:
-        """Return the anchors' file and metrics if the entry is whole."""
+        """Return the anchors' file and metrics if the entry is whole and undamaged."""
         try:
             found = json.loads(self._storage.read(self._metrics))
             file = ArtifactFile.model_validate(found["file"])
             metrics = ConstructMetrics.model_validate(found["metrics"])
-            if self._storage.stat(file.path).size_bytes != file.size_bytes:
+            if hashlib.sha256(self._storage.read(file.path)).hexdigest() != file.sha256:
                 return None
         except (NotFound, ValidationError, ValueError, KeyError, TypeError):
             return None

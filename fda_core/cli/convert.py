@@ -10,6 +10,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
+
 from fda_core.checkpoints.layout import TensorSpec, aligned_order
 from fda_core.checkpoints.sidecars import is_sidecar
 from fda_core.cli.console import err, size
@@ -59,7 +61,8 @@ def convert_checkpoint(source: Path, target: Path, *, model_type: str | None) ->
         ):
             shutil.copyfile(file, staging / file.name)
     storage.move_into_place(str(staging), str(target.absolute()))
-    err.print(f"{target}: {len(tensors)} tensors, {size(written.size_bytes)}", soft_wrap=True)
+    done = f"{target}: {len(tensors)} tensors, {size(written.size_bytes)}"
+    err.print(escape(done), soft_wrap=True)
 
 
 def _config(source: Path, model_type: str | None) -> dict[str, object]:

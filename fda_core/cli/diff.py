@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from rich.markup import escape
 from rich.table import Table
 
 from fda_core.checkpoints.index import RawCheckpoint, open_checkpoint
@@ -20,7 +21,10 @@ def diff_checkpoints(a: str, b: str, storage: Storage, *, as_json: bool) -> None
     first, second = (open_checkpoint(storage, normalise(uri, cwd=cwd)) for uri in (a, b))
     family = family_of(first.config, where=first.uri)
     if family_of(second.config, where=second.uri) is not family:
-        raise NotSameBase(f"{a} and {b} are models of different families")
+        raise NotSameBase(
+            f"{a} and {b} are models of different families",
+            hint="Compare a checkpoint with its base, or two of one base.",
+        )
     ours, theirs = (_names(family, raw) for raw in (first, second))
     sums = _sums(storage, first, second, family, ours, theirs)
     rows = [
@@ -58,6 +62,7 @@ def _sums(
     import torch
 
     from fda_core.checkpoints.reader import TensorReader
+    from fda_core.engine.guards import require_finite
 
     readers = TensorReader(storage, first), TensorReader(storage, second)
     sums: Sums = {}
@@ -65,7 +70,9 @@ def _sums(
         one, other = first.tensors[ours[name]], second.tensors[theirs[name]]
         if one.shape != other.shape and not family.is_head(name):
             raise ShapeMismatch(
-                f"{ours[name]}: A has {one.shape}, B has {other.shape}", tensor=ours[name]
+                f"{ours[name]}: A has {one.shape}, B has {other.shape}",
+                hint="Compare a checkpoint with its base, or two of one base.",
+                tensor=ours[name],
             )
         if one.shape != other.shape or not one.dtype.startswith(("F", "BF")):
             continue
@@ -73,6 +80,8 @@ def _sums(
         layer = place[1] if place else None
         x = readers[0].read(ours[name], dtype=torch.float64)
         y = readers[1].read(theirs[name], dtype=torch.float64)
+        require_finite(x, name=ours[name], whose=first.uri)
+        require_finite(y, name=theirs[name], whose=second.uri)
         total = sums.setdefault(layer, [0.0, 0.0])
         total[0] += float(torch.linalg.vector_norm(y - x)) ** 2
         total[1] += float(torch.linalg.vector_norm(x)) ** 2
@@ -94,4 +103,5 @@ def _print(rows: list[dict[str, object]], only: dict[str, list[str]]) -> None:
     out.print(table)
     for key, names in only.items():
         if names:
-            out.print(f"{key.replace('_', ' ').upper()}: {', '.join(names[:5])}", soft_wrap=True)
+            shown = escape(", ".join(names[:5]))
+            out.print(f"{key.replace('_', ' ').upper()}: {shown}", soft_wrap=True)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from fda_core import __version__
-from fda_core.cli.console import err, print_error
+from fda_core.cli.console import err, print_error, print_json
 from fda_core.cli.exit_codes import INTERRUPTED, OUR_BUG, exit_code
 from fda_core.errors import Cancelled, FdaError, InternalError, NotFound, RecipeError
 
@@ -40,9 +41,13 @@ def _read(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise NotFound(f"there is no recipe at {path}", uri=path) from None
+        raise NotFound(f"there is no recipe at {path}", hint="Check the path.", uri=path) from None
     except (OSError, UnicodeDecodeError) as problem:
-        raise RecipeError(f"{path} cannot be read as text: {problem}", uri=path) from None
+        raise RecipeError(
+            f"{path} cannot be read as text: {problem}",
+            hint="Give a YAML or JSON file in UTF-8 that you may read.",
+            uri=path,
+        ) from None
 
 
 @app.command()
@@ -215,7 +220,10 @@ def run(arguments: list[str] | None = None) -> None:
         print_error(problem, as_json=as_json)
         sys.exit(exit_code(problem))
     except (Cancelled, KeyboardInterrupt) as stop:
-        err.print(str(stop) or "stopped; run the same command again to go on")
+        if as_json:
+            print_json({"error": {"code": "interrupted", "message": str(stop)}})
+        said = str(stop) or "stopped; run the same command again to go on"
+        err.print(escape(said), soft_wrap=True)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.exit(OUR_BUG)

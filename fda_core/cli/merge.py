@@ -94,9 +94,15 @@ def merge(recipe: Recipe, storage: Storage, settings: MergeSettings) -> None:
 
 def _options(plan: Plan, settings: MergeSettings) -> RunOptions:
     if settings.workers is not None and settings.workers < 1:
-        raise BadParameter(f"--workers {settings.workers}: at least one is needed")
+        raise BadParameter(
+            f"--workers {settings.workers}: at least one is needed",
+            hint="Leave --workers out for one per core.",
+        )
     if settings.threads < 1:
-        raise BadParameter(f"--threads {settings.threads}: at least one is needed")
+        raise BadParameter(
+            f"--threads {settings.threads}: at least one is needed",
+            hint="Leave --threads out for one in each process.",
+        )
     workers = settings.workers
     if workers is None:
         workers = suggested_workers(plan, cuda=_has_cuda(settings.device))
@@ -161,8 +167,8 @@ def _conclude(
     kept = f", {tally.from_journal} units from an earlier run" if tally.from_journal else ""
     cached = f", {tally.from_cache} from the anchor cache" if tally.from_cache else ""
     out.print(f"[bold green]done[/] in {seconds(elapsed)}{kept}{cached}")
-    out.print(f"output  {plan.output}", soft_wrap=True)
-    out.print(f"report  {join(plan.output, 'merge_report.html')}", soft_wrap=True)
+    out.print(f"output  {escape(plan.output)}", soft_wrap=True)
+    out.print(f"report  {escape(join(plan.output, 'merge_report.html'))}", soft_wrap=True)
 
 
 def row_data(row: LayerRow) -> dict[str, object]:

@@ -50,7 +50,9 @@ def _manifest(uri: str, storage: Storage) -> Manifest:
         ) from None
     except ValidationError as problem:
         raise OutputCorrupt(
-            f"{uri}: {MANIFEST} is damaged ({problem.error_count()} faults)", uri=uri
+            f"{uri}: {MANIFEST} is damaged ({problem.error_count()} faults)",
+            hint="The file was damaged or replaced after publishing; merge again.",
+            uri=uri,
         ) from None
 
 

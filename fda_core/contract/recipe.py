@@ -10,8 +10,16 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from fda_core.contract.vary import Variation
 from fda_core.errors import BadParameter, DuplicateExpert, NoExperts, RecipeError, UnknownKey
 
 ComputeDtype = Literal["float32", "float64"]
@@ -42,6 +50,8 @@ class Expert(Document):
                 f"expert name {self.name!r} may have letters, digits, '.', '_' and '-', "
                 "1 to 64 of them, and starts with a letter or digit"
             )
+        if self.name.lower() == "base":
+            raise ValueError("no expert may be called 'base': reports call the base so")
         return self
 
 
@@ -78,6 +88,17 @@ class Recipe(Document):
     base: str = Field(min_length=1, description="The pretrained checkpoint of all experts.")
     experts: tuple[Expert, ...] = Field(description="The fine-tuned checkpoints.")
     method: MethodSpec
+    vary: tuple[Variation, ...] = Field(
+        default=(),
+        description="Other parameters or weights for some layers and tensors; of two entries "
+        "that say something of one tensor, the later one counts.",
+    )
+    layers: int | None = Field(
+        default=None, ge=1, description="Refuse a base that has not this many layers."
+    )
+    notes: tuple[str, ...] = Field(
+        default=(), description="Remarks that plan and manifest show; they change nothing."
+    )
     outside: Literal["base", "average", "start"] = Field(
         default="start",
         description="Tensors in no layer: the base's, the experts' mean, or what the method "
@@ -86,11 +107,16 @@ class Recipe(Document):
     heads: Literal["keep", "drop"] = Field(
         default="keep", description="Task heads are never merged: write them aside, or not."
     )
+    vocabulary: Literal["refuse", "base"] = Field(
+        default="refuse",
+        description="Experts whose embeddings have more or fewer rows than the base's: refuse "
+        "them, or keep the base's rows and take theirs as far as both have them.",
+    )
     dtype: DtypePolicy = DtypePolicy()
     seed: int = Field(default=0, ge=0, lt=2**63)
     shard_size: int = Field(
         default=512 * 2**20,
-        ge=2**20,
+        ge=10**6,
         le=2**40,
         description="Bytes; below it the output is one file, above it shards of about it.",
     )
@@ -101,11 +127,15 @@ class Recipe(Document):
     def _lists_are_tuples(cls, value: Any) -> Any:
         if isinstance(value, Mapping):
             value = dict(value)
-            if isinstance(value.get("experts"), list):
-                value["experts"] = tuple(value["experts"])
-            if isinstance(value.get("shard_size"), str):
-                value["shard_size"] = _bytes(value["shard_size"])
+            for key in ("experts", "vary", "notes"):
+                if isinstance(value.get(key), list):
+                    value[key] = tuple(value[key])
         return value
+
+    @field_validator("shard_size", mode="before")
+    @classmethod
+    def _size_in_words(cls, value: Any) -> Any:
+        return _bytes(value) if isinstance(value, str) else value
 
 
 _SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?$", re.IGNORECASE)
@@ -176,7 +206,8 @@ def _named(problem: ValidationError, model: type[BaseModel], where: str) -> Reci
             key=place,
         )
     given = first.get("input")
-    shown = "" if first["type"] == "missing" else f", not {_short(given)}"
+    named = first["type"] in ("missing", "value_error")  # our own words have the value in them
+    shown = "" if named else f", not {_short(given)}"
     message = first["msg"].removeprefix("Value error, ")
     return BadParameter(
         f"{place or 'recipe'}: {message[:1].lower() + message[1:]}{shown}",

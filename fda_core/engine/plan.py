@@ -6,11 +6,13 @@ tensor and loads no torch.
 
 import hashlib
 import json
+import os
+from collections.abc import Collection
 
 from fda_core import __version__
 from fda_core.contract.plan import Plan
 from fda_core.contract.recipe import MethodSpec, Recipe
-from fda_core.contract.uris import inside, join, normalise
+from fda_core.contract.uris import inside, join, normalise, scheme
 from fda_core.engine import layout
 from fda_core.engine.cut import cut_into_units
 from fda_core.engine.inputs import Matched, open_inputs
@@ -44,7 +46,7 @@ def make_plan(recipe: Recipe, storage: Storage, *, cwd: str, workspace: str | No
     method = resolve(recipe.method)
     _check_needs(recipe, method)
     output = _checked_output(recipe)
-    workspace = normalise(workspace, cwd=cwd) if workspace else layout.default_workspace(output)
+    workspace = _checked_workspace(recipe, output, workspace, cwd=cwd)
     matched = open_inputs(recipe, storage)
     recipe = recipe.model_copy(update={"method": _resolved(method, matched)})
     method = resolve(recipe.method)
@@ -115,8 +117,9 @@ def _checked_output(recipe: Recipe) -> str:
         raise RecipeError(
             "the recipe has no output", hint="Add output: FOLDER, or give --output.", key="output"
         )
+    output = _real(recipe.output)
     for name, uri in [("base", recipe.base), *((e.name, e.model) for e in recipe.experts)]:
-        if inside(recipe.output, uri) or inside(uri, recipe.output):
+        if inside(output, _real(uri)) or inside(_real(uri), output):
             raise OutputInsideInput(
                 f"the output {recipe.output} and the input {name} at {uri} lie in one another",
                 hint="Write to a folder of its own.",
@@ -124,6 +127,27 @@ def _checked_output(recipe: Recipe) -> str:
                 input=uri,
             )
     return recipe.output
+
+
+def _real(uri: str) -> str:
+    """Return a local address with its links followed; others have none."""
+    return os.path.realpath(uri) if scheme(uri) == "file" else uri
+
+
+def _checked_workspace(recipe: Recipe, output: str, wanted: str | None, *, cwd: str) -> str:
+    """Return the workspace; in the output it would stand in the way of publishing."""
+    if not wanted:
+        return layout.default_workspace(output)
+    workspace = normalise(wanted, cwd=cwd)
+    inputs = [("base", recipe.base), *((e.name, e.model) for e in recipe.experts)]
+    for name, uri in [("output", output), *((f"input {name}", uri) for name, uri in inputs)]:
+        if inside(_real(workspace), _real(uri)):
+            raise OutputInsideInput(
+                f"the workspace {workspace} lies inside the {name} at {uri}",
+                hint="Give a folder of its own, or leave --workspace out.",
+                workspace=workspace,
+            )
+    return workspace
 
 
 def _resolved(method: Method, matched: Matched) -> MethodSpec:
@@ -238,9 +262,9 @@ def is_published(plan: Plan, storage: Storage) -> bool:
     return isinstance(found, dict) and found.get("job_id") == plan.job_id
 
 
-def check_can_write(plan: Plan, storage: Storage) -> None:
-    """Check the space left beside the output, then write and remove a probe there."""
-    needed = sum(unit.write_bytes for unit in plan.units if not unit.cached)
+def check_can_write(plan: Plan, storage: Storage, *, done: Collection[str]) -> None:
+    """Check the space left beside the output for what is not done, then write a probe there."""
+    needed = sum(u.write_bytes for u in plan.units if not u.cached and u.id not in done)
     left = storage.free_bytes(plan.workspace)
     if left is not None and left < needed:
         raise OutOfDisk(

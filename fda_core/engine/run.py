@@ -1,5 +1,6 @@
 """Run a plan on this machine, in this process or several, over the journal."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -72,9 +73,22 @@ def run_plan(
     if is_published(plan, storage):
         return False
     _check_device(options.device)
-    check_can_write(plan, storage)
     journal = Journal(plan, storage)
+    done = _found_done(plan, journal, sink)
+    check_can_write(plan, storage, done=done)
     journal.save_plan()
+    schedule = Schedule(plan.units, done)
+    if min(options.workers, _width(plan, done)) <= 1:
+        _run_here(plan, storage, schedule, options=options, sink=sink, is_cancelled=is_cancelled)
+    else:
+        from fda_core.engine.pool import run_in_processes
+
+        run_in_processes(plan, schedule, options=options, sink=sink, is_cancelled=is_cancelled)
+    return True
+
+
+def _found_done(plan: Plan, journal: Journal, sink: Sink) -> set[str]:
+    """Return and tell the units an earlier run finished; publishing is never among them."""
     done = set()
     for unit in plan.units[:-1]:
         record = journal.find(unit)
@@ -83,15 +97,13 @@ def run_plan(
             sink(
                 UnitFinished(unit=unit.id, worker=-1, seconds=record.cost.seconds, source="journal")
             )
-    schedule = Schedule(plan.units, done)
-    left = sum(unit.id not in done for unit in plan.units)
-    if min(options.workers, left) <= 1:
-        _run_here(plan, storage, schedule, options=options, sink=sink, is_cancelled=is_cancelled)
-    else:
-        from fda_core.engine.pool import run_in_processes
+    return done
 
-        run_in_processes(plan, schedule, options=options, sink=sink, is_cancelled=is_cancelled)
-    return True
+
+def _width(plan: Plan, done: set[str]) -> int:
+    """Return how many units can run at once: those of one kind, since kinds follow each other."""
+    kinds = Counter(unit.kind for unit in plan.units if unit.id not in done)
+    return max(kinds.values(), default=1)
 
 
 def _check_device(wanted: str) -> None:

@@ -1,5 +1,6 @@
 """Norms, cosines, sign conflicts and rounding of task vectors, summed over tensors."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor
 
 from fda_core.anchors.sums import inner
 from fda_core.contract.artifacts import TaskVectorMetrics
+from fda_core.errors import NonFinite
 
 
 class TaskVectorStats:
@@ -57,8 +59,20 @@ class TaskVectorStats:
         self._moved += int(moved.sum())
         self._lost += int((moved & (written == stored)).sum())
 
+    def _check_finite(self) -> None:
+        if math.isfinite(self._base) and bool(self._gram.isfinite().all()):
+            return
+        where = "outside of the layers" if self.layer is None else f"layer {self.layer}"
+        raise NonFinite(
+            f"{where}: the numbers of base or experts ({', '.join(self._experts)}) are so large "
+            "that the norms of the task vectors overflow",
+            hint="Check that the checkpoints are sound and of one base.",
+            layer=self.layer,
+        )
+
     def result(self) -> TaskVectorMetrics:
-        """Return the figures."""
+        """Return the figures, or raise `NonFinite` if squares of such numbers overflow."""
+        self._check_finite()
         norms = self._gram.diagonal().clamp_min(0).sqrt()
         count = len(self._experts)
         cosines: list[tuple[float | None, ...]] = []

@@ -51,6 +51,7 @@ def test_an_unknown_key_names_its_place_and_the_nearest_known_one(document, plac
         ({"output": ""}, "output"),
         ({"base": ""}, "base"),
         ({"experts": [{"name": "../x", "model": "m"}]}, r"\.\./x"),
+        ({"experts": [{"name": "Base", "model": "m"}]}, "called 'base'"),
         ({"experts": [{"name": "x", "model": "m", "weight": float("nan")}]}, "weight"),
     ],
 )
