@@ -7,6 +7,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 VENV ?= .venv
+MERGEKIT_VENV ?= .venv-mergekit
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(VENV)/constraints.txt
 
@@ -20,7 +21,7 @@ export CONSTRAINTS
 export OMP_WAIT_POLICY ?= PASSIVE
 export KMP_BLOCKTIME ?= 0
 
-.PHONY: help setup demo test lint unit bench format clean
+.PHONY: help setup demo test lint unit bench parity format clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -62,6 +63,18 @@ unit: $(VENV)/test.done
 
 bench: $(VENV)/test.done  ## Time construction against the naive reference
 	@$(BIN)/python -m tests.bench.construction
+
+$(MERGEKIT_VENV)/done: | $(VENV)/bin/python
+	@$(VENV)/bin/python -m venv $(MERGEKIT_VENV)
+	@$(MERGEKIT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	@$(MERGEKIT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps mergekit==0.1.5
+	@$(MERGEKIT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  transformers==5.23.0 peft==0.21.2 accelerate scipy sentencepiece protobuf \
+	  'tqdm<5' 'click>=8.2.1,<9' 'safetensors<1' 'pydantic<3' 'immutables<1'
+	@touch $@
+
+parity: $(VENV)/test.done $(MERGEKIT_VENV)/done  ## Compare with mergekit 0.1.5, which gets an environment of its own
+	@$(BIN)/python -m tests.parity.run --mergekit $(MERGEKIT_VENV)/bin/python
 
 format: $(VENV)/test.done  ## Format and fix what can be fixed
 	@$(BIN)/ruff check --fix .

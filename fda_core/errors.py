@@ -177,6 +177,12 @@ class NotSameBase(CheckpointError):
     code = "not_same_base"
 
 
+class UnsupportedAdapter(CheckpointError):
+    """An adapter of a kind, or with a setting, that cannot be merged as it is."""
+
+    code = "unsupported_adapter"
+
+
 class OutputCorrupt(CheckpointError):
     """A finished output whose files differ from its manifest."""
 

@@ -22,7 +22,8 @@ class ConstructConfig(Document):
     )
     tokens: Annotated[int, Field(ge=1, le=65536)] | None = Field(
         default=None,
-        description="t, tokens per anchor; unset: 5 for text models, the model's own for images.",
+        description="t, tokens per anchor; unset: 5 for text models, the model's own for images. "
+        "Not for scope: mlp.",
     )
     init: Init = Field(
         default="weight",
@@ -62,7 +63,8 @@ class AdaptConfig(Document):
 
     learning_rate: Annotated[float, Field(gt=0, le=10)] | None = Field(
         default=None,
-        description="Of Adam; unset: 1e-5 from the base, 1e-2 from any other start.",
+        description="Of Adam; unset: from the base 5e-5 for text and 1e-5 for image models, "
+        "1e-2 from any other start.",
     )
     epochs: Annotated[int, Field(ge=0, le=100_000)] = Field(
         default=100, description="Passes over the pooled anchors; 0 keeps the start."

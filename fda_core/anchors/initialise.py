@@ -1,8 +1,8 @@
 """First anchors of a (layer, expert): `weight`, `gaussian` and `spectral` (`fda.md` §2, §6).
 
-All return (n, t, d) in the dtype and on the device of the expert's tensors. Random numbers
-are drawn on the CPU in float64 from the generator given, so that every device and dtype
-starts from the same numbers.
+All return (n, t, d), or (n, d) with 0 tokens, in the dtype and on the device of the expert's
+tensors. Random numbers are drawn on the CPU in float64 from the generator given, so that every
+device and dtype starts from the same numbers.
 """
 
 from collections.abc import Mapping
@@ -25,8 +25,12 @@ def initial_anchors(
     width: int,
     generator: Generator,
 ) -> Tensor:
-    """Return the first anchors, shape (n, t, d) = (config.anchors, tokens, width)."""
-    rows = config.anchors * tokens
+    """Return the first anchors, shape (n, t, d) = (config.anchors, tokens, width).
+
+    With 0 tokens they are rows without a token axis, (n, d).
+    """
+    rows = config.anchors * max(tokens, 1)
+    shape = (config.anchors, tokens, width) if tokens else (config.anchors, width)
     like = next(iter(expert.values()))
     if config.init == "gaussian":
         drawn = torch.randn(rows, width, generator=generator, dtype=torch.float64) * config.sigma
@@ -36,7 +40,7 @@ def initial_anchors(
         drawn = _spectral(
             base, expert, rows=rows, width=width, rank=config.rank, generator=generator
         )
-    return drawn.to(device=like.device, dtype=like.dtype).reshape(config.anchors, tokens, width)
+    return drawn.to(device=like.device, dtype=like.dtype).reshape(shape)
 
 
 def _rows_of_width(tensors: Tensors, width: int) -> Tensor:

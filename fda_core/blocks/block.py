@@ -1,4 +1,4 @@
-"""One layer as a function φ(θ, x) of its tensors as they are named on disk.
+"""One layer, or its MLP, as a function φ(θ, x) of its tensors as they are named on disk.
 
 The module is the transformers library's own; parameters are handed to it at every call, so
 gradients flow to the tensors on disk whatever the library calls them in memory, also where
@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 
-from fda_core.blocks.modules import build_module
-from fda_core.checkpoints.layers import Tower
-from fda_core.errors import UnknownArchitecture
+from fda_core.blocks.arguments import alone
+from fda_core.blocks.modules import BuiltLayer, build_module
+from fda_core.checkpoints.layers import Scope, Tower
+from fda_core.errors import InternalError, UnknownArchitecture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,19 +29,24 @@ class _Source:
 
 
 class Block:
-    """φ: call it with {name inside the layer: tensor} and x of shape (n, t, d)."""
+    """φ: call it with {name inside the layer: tensor} and x of shape (n, t, d).
 
-    def __init__(self, module: nn.Module, sources: Mapping[str, _Source], tower: Tower) -> None:
-        self._module = module
+    An MLP alone also takes x of shape (n, d).
+    """
+
+    def __init__(self, built: BuiltLayer, sources: Mapping[str, _Source], tower: Tower) -> None:
+        self._module = built.module
+        self._arguments = built.arguments
         self._sources = dict(sources)
         self.parts = tuple(dict.fromkeys(source.part for source in self._sources.values()))
         self.insensitive = tower.insensitive
         """Names the output does not depend on; their induced gradient is zero."""
 
     def __call__(self, tensors: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        """Return the layer's output for input representations x; both (n, t, d)."""
+        """Return the layer's output for input representations x; both of one shape."""
         given = {name: _piece(tensors[src.part], src) for name, src in self._sources.items()}
-        output = functional_call(self._module, given, (x, None))
+        positional, named = self._arguments(x)
+        output = functional_call(self._module, given, positional, named)
         return output[0] if isinstance(output, tuple) else output
 
 
@@ -49,34 +55,47 @@ def _piece(tensor: Tensor, source: _Source) -> Tensor:
 
 
 def build_block(
-    tower: Tower, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
+    tower: Tower,
+    config: Mapping[str, Any],
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    layer: int = 0,
+    scope: Scope = "layer",
 ) -> Block:
-    """Return the layer's function, checked against the tensors it will be given.
+    """Return the function of a tower's layer of this number, checked against its tensors.
 
-    `shapes` has every tensor of one layer by its name inside the layer. Raises
+    `shapes` has every tensor of one layer, or of its MLP, by its name inside the layer. Raises
     `UnknownArchitecture` if the module needs a tensor that is not there, has another shape,
     or has no use for one that is.
     """
-    module = build_module(tower.block or "", tower.settings(config))
-    wanted = {name: tuple(value.shape) for name, value in module.named_parameters()}
+    built = build_module(tower.block or "", tower.settings(config), layer=layer)
+    inside = ""
+    if scope == "mlp":
+        built, inside = _mlp(built, tower), f"{tower.mlp}."
+    wanted = {name: tuple(value.shape) for name, value in built.module.named_parameters()}
     sources: dict[str, _Source] = {}
     for part in shapes:
         for name, source in _targets(tower, part):
-            sources[name] = source
+            sources[name.removeprefix(inside)] = source
     _check(wanted, sources, shapes, tower)
-    return Block(module, {name: sources[name] for name in wanted}, tower)
+    return Block(built, {name: sources[name] for name in wanted}, tower)
+
+
+def _mlp(built: BuiltLayer, tower: Tower) -> BuiltLayer:
+    if tower.mlp is None:
+        raise InternalError(f"the {tower.block} layer has no MLP module")
+    return BuiltLayer(module=built.module.get_submodule(tower.mlp), arguments=alone)
 
 
 def _targets(tower: Tower, part: str) -> list[tuple[str, _Source]]:
-    path, _, leaf = part.rpartition(".")
-    bound = tower.bindings.get(path)
-    if bound is None:
+    leaf = part.rpartition(".")[2]
+    modules = tower.modules_of(part)
+    if not modules:
         raise UnknownArchitecture(
             f"the {tower.block} layer has no place for the tensor {part!r}",
             hint="FDA needs layers exactly as the transformers library has them.",
             tensor=part,
         )
-    modules = (bound,) if isinstance(bound, str) else bound
     return [
         (f"{name}.{leaf}", _Source(part=part, piece=k, pieces=len(modules)))
         for k, name in enumerate(modules)

@@ -1,22 +1,36 @@
 """The transformers library's own layer classes, one builder per kind of block.
 
 A builder gets the tower's settings from config.json and returns the module, made without
-weights. Attention is the plain matmul-softmax kernel, which has a second derivative; fused
-kernels have none.
+weights; those of decoders (`decoders.py`) need the layer's number too. Attention is the plain
+matmul-softmax kernel, which has a second derivative; fused kernels have none.
 """
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
+from fda_core.blocks.arguments import Arguments, unmasked
+from fda_core.blocks.decoders import DECODERS
+from fda_core.checkpoints.layers import NOT_THE_LAYERS
 from fda_core.errors import InternalError, UnknownArchitecture
 
 Settings = Mapping[str, Any]
 
 
+@dataclass(frozen=True, kw_only=True)
+class BuiltLayer:
+    """One layer in eval mode, its parameters on the meta device, and how to call it."""
+
+    module: nn.Module
+    arguments: Arguments
+
+
 def _settled(config: Any) -> Any:
     config._attn_implementation = "eager"
+    config.chunk_size_feed_forward = 0  # saves memory in ways that need a token axis
     return config
 
 
@@ -62,7 +76,7 @@ def _clip_vision(settings: Settings) -> nn.Module:
     return CLIPEncoderLayer(_settled(CLIPVisionConfig(**settings)))
 
 
-BUILDERS: Mapping[str, Callable[[Settings], nn.Module]] = {
+ENCODERS: Mapping[str, Callable[[Settings], nn.Module]] = {
     "bert": _bert,
     "roberta": _roberta,
     "distilbert": _distilbert,
@@ -71,28 +85,32 @@ BUILDERS: Mapping[str, Callable[[Settings], nn.Module]] = {
     "clip_vision": _clip_vision,
 }
 
-_REFUSALS = (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError)
-_NOT_THE_LAYERS = ("transformers_version", "architectures", "torch_dtype", "dtype", "auto_map")
+_REFUSALS = (ValueError, TypeError, LookupError, AttributeError, ZeroDivisionError)
 
 
-def build_module(kind: str, settings: Settings) -> nn.Module:
-    """Return one layer of a family in eval mode, its parameters on the meta device.
+def build_module(kind: str, settings: Settings, *, layer: int = 0) -> BuiltLayer:
+    """Return one layer of a family.
 
     Raises `UnknownArchitecture` if the library refuses the settings.
     """
     import torch
     from huggingface_hub.errors import StrictDataclassError
 
-    if kind not in BUILDERS:
+    if kind not in ENCODERS and kind not in DECODERS:
         raise InternalError(f"there is no block builder {kind!r}")
-    given = {key: value for key, value in settings.items() if key not in _NOT_THE_LAYERS}
+    # a copy, since the library writes into nested settings (rope_parameters)
+    given = deepcopy({k: value for k, value in settings.items() if k not in NOT_THE_LAYERS})
+    arguments: Arguments = unmasked
     try:
         with torch.device("meta"):
-            module = BUILDERS[kind](given)
+            if kind in ENCODERS:
+                module = ENCODERS[kind](given)
+            else:
+                module, arguments = DECODERS[kind](given, layer)
     except (*_REFUSALS, StrictDataclassError) as problem:
         raise UnknownArchitecture(
             f"transformers cannot build a {kind} layer from this config: {problem}",
             hint="Check config.json against the model's documentation.",
             block=kind,
         ) from problem
-    return module.eval().requires_grad_(False)
+    return BuiltLayer(module=module.eval().requires_grad_(False), arguments=arguments)

@@ -38,6 +38,9 @@ DTYPES: Final[Mapping[str, Dtype]] = MappingProxyType(
     }
 )
 
+FLOATS: Final = frozenset({"F64", "F32", "F16", "BF16"})
+"""The dtypes in which weights are merged."""
+
 _BY_TORCH_NAME = {dtype.torch_name: name for name, dtype in DTYPES.items()}
 
 

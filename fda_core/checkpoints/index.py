@@ -20,6 +20,7 @@ from fda_core.errors import CorruptShard, MissingConfig, MissingShard, MissingTe
 from fda_core.storage.base import ObjectInfo, Storage
 
 CONFIG: Final = "config.json"
+ADAPTER_CONFIG: Final = "adapter_config.json"
 MAX_CONFIG_BYTES: Final = 16 * 2**20
 _THREADS: Final = 8
 
@@ -45,22 +46,23 @@ def open_checkpoint(storage: Storage, uri: str) -> RawCheckpoint:
     Raises `NotFound` if nothing is there, `MissingConfig`, `MissingShard`, `MissingTensor`,
     `CorruptShard`, `UnsupportedDtype`, `PickleRefused`, `ChangedInput` or a storage error.
     """
-    config = _read_config(storage, uri)
-    listing = _listing(storage, uri)
+    config = read_config(storage, uri)
+    listing = list_folder(storage, uri)
     weights = find_weight_files(storage, uri, listing)
     headers = _read_headers(storage, uri, {file: listing[file] for file in weights.files})
     tensors = _joined(uri, headers)
     _check_expected(uri, weights, headers)
     if not tensors:
         raise MissingShard(f"{uri}: the weight files hold no tensors", uri=uri)
-    pinned = {file: _pin(listing[file]) for file in weights.files}
+    pinned = {file: pin(listing[file]) for file in weights.files}
     return RawCheckpoint(
         uri=uri, config=config, files=pinned, tensors=tensors, sidecars=sidecars(listing)
     )
 
 
-def _read_config(storage: Storage, uri: str) -> dict[str, Any]:
-    where = uris.join(uri, CONFIG)
+def read_config(storage: Storage, uri: str, file: str = CONFIG) -> dict[str, Any]:
+    """Return a JSON object that lies in a checkpoint's folder, or raise `MissingConfig`."""
+    where = uris.join(uri, file)
     try:
         info = storage.stat(where)
     except NotFound:
@@ -81,6 +83,12 @@ def _read_config(storage: Storage, uri: str) -> dict[str, Any]:
 def _without_config(storage: Storage, uri: str) -> NotFound | MissingConfig:
     if not storage.exists(uri):
         return NotFound(f"{uri}: there is nothing here", hint="Check the address.", uri=uri)
+    if storage.exists(uris.join(uri, ADAPTER_CONFIG)):
+        return MissingConfig(
+            f"{uri}: is an adapter ({ADAPTER_CONFIG}), not a whole model",
+            hint="An adapter can be an expert; give the model it was trained on as the base.",
+            uri=uri,
+        )
     return MissingConfig(
         f"{uri}: has no {CONFIG}",
         hint="Give the folder that holds config.json and the weights.",
@@ -92,7 +100,8 @@ def _bad_config(where: str, what: str) -> MissingConfig:
     return MissingConfig(f"{where} {what}", hint="Fetch or save the checkpoint again.", uri=where)
 
 
-def _listing(storage: Storage, uri: str) -> dict[str, ObjectInfo]:
+def list_folder(storage: Storage, uri: str) -> dict[str, ObjectInfo]:
+    """Return every file below an address, by its path from there."""
     skip = len(uri.rstrip("/")) + 1
     return {info.uri[skip:]: info for info in storage.list(uri)}
 
@@ -140,5 +149,6 @@ def _check_expected(
             )
 
 
-def _pin(info: ObjectInfo) -> PinnedFile:
+def pin(info: ObjectInfo) -> PinnedFile:
+    """Return what a reader will hold a file to."""
     return PinnedFile(size_bytes=info.size_bytes, etag=info.etag)

@@ -14,6 +14,12 @@ from typing import Any, Literal
 
 from fda_core.errors import UnknownArchitecture
 
+Scope = Literal["layer", "mlp"]
+"""What of a layer is a function of its own: the whole residual block, or its MLP alone."""
+
+NOT_THE_LAYERS = ("transformers_version", "architectures", "torch_dtype", "dtype", "auto_map")
+"""Keys of config.json that say nothing of what a layer computes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tower:
@@ -29,6 +35,8 @@ class Tower:
     bindings: Mapping[str, str | tuple[str, ...]]
     optional: frozenset[str]
     insensitive: frozenset[str]
+    mlp: str | None
+    transposed: frozenset[str]
 
     def settings(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the part of a model's config that describes this tower."""
@@ -42,6 +50,23 @@ class Tower:
         path, _, _ = part.rpartition(".")
         return path if path in self.bindings else None
 
+    def modules_of(self, part: str) -> tuple[str, ...]:
+        """Return the library's modules a tensor inside a layer belongs to; none if unknown."""
+        bound = self.bindings.get(part.rpartition(".")[0], ())
+        return (bound,) if isinstance(bound, str) else bound
+
+    def holds(self, part: str, scope: Scope) -> bool:
+        """Say whether a tensor inside a layer is in the scope."""
+        if scope == "layer":
+            return True
+        modules = self.modules_of(part)
+        return bool(modules) and all(name.startswith(f"{self.mlp}.") for name in modules)
+
+    def is_transposed(self, part: str) -> bool:
+        """Say whether a tensor inside a layer is a matrix stored (inputs, outputs)."""
+        path, _, leaf = part.rpartition(".")
+        return leaf == "weight" and path in self.transposed
+
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
@@ -53,6 +78,8 @@ class Family:
     body: re.Pattern[str]
     renames: tuple[tuple[str, str], ...]
     ties: tuple[tuple[str, str], ...]
+    tied: bool
+    vocabulary: frozenset[str]
     buffers: tuple[re.Pattern[str], ...]
     towers: tuple[Tower, ...]
 
@@ -81,7 +108,12 @@ class Family:
         return any(pattern.search(canonical) for pattern in self.buffers)
 
     def place(self, canonical: str) -> tuple[Tower, int, str] | None:
-        """Return (tower, layer inside the tower, name inside the layer), or None outside."""
+        """Return (tower, layer inside the tower, name inside the layer), or None outside.
+
+        Buffers that old checkpoints store inside layers are outside: they are no weights.
+        """
+        if self.is_buffer(canonical):
+            return None
         for tower in self.towers:
             match = tower.layer.match(canonical)
             if match:
@@ -120,6 +152,8 @@ def _family(name: str, table: dict[str, Any]) -> Family:
         body=re.compile(table["body"]),
         renames=tuple((old, new) for old, new in table["renames"]),
         ties=tuple((copy, source) for copy, source in table["ties"]),
+        tied=table.get("tied", True),
+        vocabulary=frozenset(table.get("vocabulary", ())),
         buffers=tuple(re.compile(pattern) for pattern in table["buffers"]),
         towers=tuple(_tower(tower) for tower in table["towers"]),
     )
@@ -141,4 +175,6 @@ def _tower(table: dict[str, Any]) -> Tower:
         bindings=bindings,
         optional=frozenset(table.get("optional", ())),
         insensitive=frozenset(table.get("insensitive", ())),
+        mlp=table.get("mlp"),
+        transposed=frozenset(table.get("transposed", ())),
     )

@@ -5,6 +5,7 @@ PyPI package rxnfp (MIT). The package is downloaded and unpacked, never installe
 """
 
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
@@ -25,16 +26,16 @@ MEMBERS = "rxnfp/models/transformers/"
 MODELS = {"base": "bert_pretrained", "fingerprints": "bert_ft", "classes": "bert_ft_10k_25s"}
 RECIPE = """\
 # A reaction BERT and two fine-tunes of it, merged with FDA from a spectral start.
-base: {folder}/models/base
+base: {base}
 experts:
-  - {{name: fingerprints, model: {folder}/models/fingerprints}}
-  - {{name: classes, model: {folder}/models/classes}}
+  - {{name: fingerprints, model: {fingerprints}}}
+  - {{name: classes, model: {classes}}}
 method:
   name: fda
   start: tsvm
   construct: {{anchors: 64, tokens: 5, init: spectral, steps: 240}}
   adapt: {{epochs: 100}}
-output: {folder}/merged
+output: {merged}
 """
 
 
@@ -44,7 +45,8 @@ def run_demo(folder: Path) -> None:
     missing = {name: part for name, part in MODELS.items() if not (models / name).exists()}
     if missing:
         _fetch(models, missing)
-    text = RECIPE.format(folder=folder.absolute())
+    places = {name: models / name for name in MODELS} | {"merged": folder.absolute() / "merged"}
+    text = RECIPE.format(**{name: json.dumps(str(place)) for name, place in places.items()})
     (folder / "recipe.yaml").write_text(text)
     err.print(f"recipe  {folder / 'recipe.yaml'}", soft_wrap=True)
     merge(

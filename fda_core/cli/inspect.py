@@ -1,13 +1,16 @@
 """`fda inspect`: a checkpoint from its headers."""
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.markup import escape
 
+from fda_core.checkpoints.adapters import RawAdapter, is_adapter, open_adapter
 from fda_core.checkpoints.index import RawCheckpoint, open_checkpoint
 from fda_core.checkpoints.layers import Family, family_of
 from fda_core.cli.console import out, print_json, size
+from fda_core.contract.plan import TensorEntry
 from fda_core.contract.uris import normalise
 from fda_core.errors import UnknownArchitecture
 from fda_core.storage.base import Storage
@@ -15,13 +18,16 @@ from fda_core.storage.base import Storage
 
 def inspect_checkpoint(uri: str, storage: Storage, *, as_json: bool) -> None:
     """Print what the headers of a checkpoint show."""
-    raw = open_checkpoint(storage, normalise(uri, cwd=str(Path.cwd())))
-    facts = _facts(raw)
+    address = normalise(uri, cwd=str(Path.cwd()))
+    if is_adapter(storage, address):
+        facts = _adapter_facts(open_adapter(storage, address))
+    else:
+        facts = _facts(open_checkpoint(storage, address))
     if as_json:
         print_json(facts)
         return
     for key, value in facts.items():
-        if key == "tensors":
+        if key in ("tensors", "targets"):
             continue
         shown = ", ".join(map(str, value)) if isinstance(value, list) else value
         if isinstance(value, dict):
@@ -31,16 +37,37 @@ def inspect_checkpoint(uri: str, storage: Storage, *, as_json: bool) -> None:
         out.print(f"[bold]{key:<12}[/] {escape(str(shown))}", soft_wrap=True)
 
 
+def _adapter_facts(raw: RawAdapter) -> dict[str, object]:
+    return {
+        "uri": raw.uri,
+        "adapter": raw.describe(),
+        "base_model": raw.config.base_model,
+        "task": raw.config.task,
+        **_sizes(raw),
+        "ranks": list(raw.ranks),
+        "scales": list(raw.scales),
+        "targets": sorted(raw.targets),
+        "whole": sorted(raw.whole),
+        "tensors": _places(raw.tensors),
+    }
+
+
+def _sizes(raw: RawCheckpoint | RawAdapter) -> dict[str, object]:
+    entries = raw.tensors.values()
+    return {
+        "files": list(raw.files),
+        "tensor_count": len(entries),
+        "parameters": sum(entry.numel for entry in entries),
+        "bytes": sum(entry.size_bytes for entry in entries),
+        "dtypes": dict(Counter(entry.dtype for entry in entries)),
+    }
+
+
 def _facts(raw: RawCheckpoint) -> dict[str, object]:
-    entries = raw.tensors
     facts: dict[str, object] = {
         "uri": raw.uri,
         "model_type": raw.config.get("model_type"),
-        "files": list(raw.files),
-        "tensor_count": len(entries),
-        "parameters": sum(entry.numel for entry in entries.values()),
-        "bytes": sum(entry.size_bytes for entry in entries.values()),
-        "dtypes": dict(Counter(entry.dtype for entry in entries.values())),
+        **_sizes(raw),
         "side_files": list(raw.sidecars),
     }
     try:
@@ -49,11 +76,15 @@ def _facts(raw: RawCheckpoint) -> dict[str, object]:
         facts["family"] = f"unknown ({problem.message})"
     else:
         facts.update(_structure(raw, family))
-    facts["tensors"] = {
+    facts["tensors"] = _places(raw.tensors)
+    return facts
+
+
+def _places(entries: Mapping[str, TensorEntry]) -> dict[str, object]:
+    return {
         name: {"dtype": e.dtype, "shape": list(e.shape), "file": e.file}
         for name, e in sorted(entries.items())
     }
-    return facts
 
 
 def _structure(raw: RawCheckpoint, family: Family) -> dict[str, object]:

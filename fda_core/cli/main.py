@@ -31,6 +31,10 @@ Set = Annotated[
 Workspace = Annotated[
     str | None, typer.Option(help="Journal and anchor cache; default: beside the output.")
 ]
+Workers = Annotated[int | None, typer.Option(help="Processes; default: one per core.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")]
+Threads = Annotated[int, typer.Option(help="Threads in each process.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
@@ -56,11 +60,11 @@ def merge(
     output: Output = None,
     settings: Set = None,
     workspace: Workspace = None,
-    workers: Annotated[int | None, typer.Option(help="Processes; default: one per core.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
-    threads: Annotated[int, typer.Option(help="Threads in each process.")] = 1,
+    workers: Workers = None,
+    device: Device = "auto",
+    threads: Threads = 1,
     as_json: AsJson = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+    quiet: Quiet = False,
     debug: Debug = False,  # noqa: ARG001 - `run` reads it, since it sees earlier errors too
 ) -> None:
     """Run a recipe here. Interrupted and started again, it goes on where it stopped."""
@@ -72,6 +76,42 @@ def merge(
     run_merge(
         read_recipe(_read(recipe), settings=settings or [], output=output),
         storages(),
+        MergeSettings(
+            workspace=workspace,
+            workers=workers,
+            threads=threads,
+            device=device,
+            as_json=as_json,
+            quiet=quiet or as_json,
+        ),
+    )
+
+
+@app.command()
+def add(
+    expert: Annotated[str, typer.Argument(help="The new expert's checkpoint.")],
+    to: Annotated[str, typer.Option(help="The output of a finished merge; it stays as it is.")],
+    name: Annotated[str | None, typer.Option(help="Its name; default: its folder's.")] = None,
+    output: Annotated[str | None, typer.Option(help="Default: OUTPUT-NAME, beside it.")] = None,
+    workspace: Workspace = None,
+    workers: Workers = None,
+    device: Device = "auto",
+    threads: Threads = 1,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,  # noqa: ARG001 - `run` reads it, since it sees earlier errors too
+) -> None:
+    """Merge again with one more expert; the others' anchors come from the cache."""
+    from fda_core.cli.add import recipe_with
+    from fda_core.cli.merge import MergeSettings
+    from fda_core.cli.merge import merge as run_merge
+    from fda_core.storage.resolve import storages
+
+    storage = storages()
+    recipe = recipe_with(expert, storage, to=to, name=name, output=output, cwd=str(Path.cwd()))
+    run_merge(
+        recipe,
+        storage,
         MergeSettings(
             workspace=workspace,
             workers=workers,
@@ -166,12 +206,13 @@ def convert(
     model_type: Annotated[
         str | None, typer.Option(help="For old configs that do not say, such as bert.")
     ] = None,
+    as_json: AsJson = False,
     debug: Debug = False,  # noqa: ARG001 - `run` reads it, since it sees earlier errors too
 ) -> None:
     """Convert pickled weights to safetensors without running code from the pickle."""
     from fda_core.cli.convert import convert_checkpoint
 
-    convert_checkpoint(source, target, model_type=model_type)
+    convert_checkpoint(source, target, model_type=model_type, as_json=as_json)
 
 
 @app.command()

@@ -22,6 +22,7 @@ from fda_core.contract.events import (
     UnitFinished,
     UnitRetried,
     UnitStarted,
+    WaitingForOther,
 )
 from fda_core.contract.plan import Plan
 
@@ -109,6 +110,15 @@ def describe(event: Event) -> str | None:
     return None
 
 
+def remarks(event: Event) -> list[str]:
+    """Return lines that are worth showing whatever else is shown."""
+    if isinstance(event, UnitRetried):
+        return [f"{event.unit}: {event.reason}; trying again\n"]
+    if isinstance(event, WaitingForOther):
+        return ["another process runs this very merge; waiting for it\n"]
+    return []
+
+
 class Bars:
     """Three bars with time left, and what is being done."""
 
@@ -147,8 +157,7 @@ class Bars:
 
     def show(self, state: Tally, event: Event) -> None:
         """Move the bars."""
-        if isinstance(event, UnitRetried):
-            self._progress.console.print(f"{event.unit}: {event.reason}; trying again")
+        self._progress.console.print(*remarks(event), sep="", end="")
         update = self._progress.update
         update(self._units, completed=state.units, done=f"{state.units} of {state.units_total}")
         update(
@@ -185,8 +194,7 @@ class Lines:
 
     def show(self, state: Tally, event: Event) -> None:
         """Print a line if the last one is some seconds old, or something is worth it."""
-        if isinstance(event, UnitRetried):
-            self._console.print(f"{event.unit}: {event.reason}; trying again", soft_wrap=True)
+        self._console.print(*remarks(event), sep="", end="", soft_wrap=True)
         now = time.monotonic()
         if now - self._last < LINE_SECONDS:
             return

@@ -26,6 +26,7 @@ class ConstructMetrics(PlainData):
     expert: str
     anchors: int
     tokens: int
+    """0 where anchors are rows without a token axis."""
     init: str
     steps_run: int
     best_step: int

@@ -55,8 +55,15 @@ class UnitRetried(PlainData):
     reason: str
 
 
+class WaitingForOther(PlainData):
+    """Another process runs this very job; this one waits for it."""
+
+    kind: Literal["waiting"] = "waiting"
+    job_id: str
+
+
 Event = Annotated[
-    UnitStarted | StepReported | BytesMoved | UnitFinished | UnitRetried,
+    UnitStarted | StepReported | BytesMoved | UnitFinished | UnitRetried | WaitingForOther,
     Field(discriminator="kind"),
 ]
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)

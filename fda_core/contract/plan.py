@@ -62,6 +62,26 @@ class PinnedCheckpoint(PlainData):
     sidecars: tuple[str, ...]
 
 
+class LowRankUpdate(PlainData):
+    """What an adapter adds to one tensor: scale · B A, or scale · B where there is no A."""
+
+    a: str | None
+    b: str
+    """The factors, by their names in the adapter."""
+    scale: float
+    transposed: bool
+    """Whether the tensor holds the transpose of B A, as embeddings and Conv1D weights do."""
+
+
+class PlannedAdapter(PlainData):
+    """A LoRA adapter: which of the base's tensors it updates, and by what."""
+
+    base_model: str | None
+    """The model it says it was trained on; told, never trusted."""
+    updates: dict[str, LowRankUpdate]
+    """By the base's tensor names."""
+
+
 class PlannedExpert(PlainData):
     """An expert and how its tensor names map to the base's."""
 
@@ -69,9 +89,27 @@ class PlannedExpert(PlainData):
     weight: float
     checkpoint: PinnedCheckpoint
     names: dict[str, str]
-    """The base's tensor name to this expert's, for every tensor they share."""
+    """The base's tensor name to this expert's, for every tensor they share.
+
+    An adapter shares all of the base but its heads; a tensor that it has no whole one of goes
+    by the base's name here and is absent from `checkpoint`.
+    """
     heads: tuple[str, ...]
-    """The expert's own head tensors, by its names."""
+    """The expert's own head tensors, by its names; one that an adapter updates, by the base's."""
+    adapter: PlannedAdapter | None = None
+
+    def changes(self, name: str) -> bool:
+        """Say whether a tensor can differ from the base's; False needs no reading to know."""
+        return self.adapter is None or bool(self.own(name))
+
+    def own(self, name: str) -> tuple[str, ...]:
+        """Return the tensors of its own that one of the base's is made from; none if inherited."""
+        whole = self.names.get(name, "")
+        found = [whole] if whole in self.checkpoint.tensors else []
+        update = None if self.adapter is None else self.adapter.updates.get(name)
+        if update is not None:
+            found += [factor for factor in (update.a, update.b) if factor is not None]
+        return tuple(found)
 
 
 class TensorRule(StrEnum):
@@ -81,6 +119,14 @@ class TensorRule(StrEnum):
     AVERAGE = "average"
     BASE = "base"
     TIED = "tied"
+
+
+class TensorSetting(PlainData):
+    """Parameters and weights of tensors that `vary` gives others than the recipe's."""
+
+    parameters: dict[str, Any]
+    """Of the method, every default written out."""
+    weights: dict[str, float]
 
 
 class PlannedTensor(PlainData):
@@ -98,6 +144,15 @@ class PlannedTensor(PlainData):
     """Who takes part, in recipe order."""
     dtype: str
     shape: tuple[int, ...]
+    setting: int | None = None
+    """Index into the plan's settings; None for the recipe's parameters and weights."""
+    transposed: bool = False
+    """Whether it is a matrix stored (inputs, outputs); methods see it (outputs, inputs)."""
+
+    @property
+    def matrix_shape(self) -> tuple[int, ...]:
+        """Return the shape as methods see it."""
+        return self.shape[::-1] if self.transposed else self.shape
 
 
 class PlannedShard(PlainData):
@@ -147,6 +202,7 @@ class Plan(PlainData):
     base: PinnedCheckpoint
     experts: tuple[PlannedExpert, ...]
     tensors: tuple[PlannedTensor, ...]
+    settings: tuple[TensorSetting, ...] = ()
     shards: tuple[PlannedShard, ...]
     single_file: bool
     """Whether publishing joins the shards into one model.safetensors."""

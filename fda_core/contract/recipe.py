@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from fda_core.contract.vary import Variation
 from fda_core.errors import BadParameter, DuplicateExpert, NoExperts, RecipeError, UnknownKey
 
 ComputeDtype = Literal["float32", "float64"]
@@ -87,6 +88,17 @@ class Recipe(Document):
     base: str = Field(min_length=1, description="The pretrained checkpoint of all experts.")
     experts: tuple[Expert, ...] = Field(description="The fine-tuned checkpoints.")
     method: MethodSpec
+    vary: tuple[Variation, ...] = Field(
+        default=(),
+        description="Other parameters or weights for some layers and tensors; of two entries "
+        "that say something of one tensor, the later one counts.",
+    )
+    layers: int | None = Field(
+        default=None, ge=1, description="Refuse a base that has not this many layers."
+    )
+    notes: tuple[str, ...] = Field(
+        default=(), description="Remarks that plan and manifest show; they change nothing."
+    )
     outside: Literal["base", "average", "start"] = Field(
         default="start",
         description="Tensors in no layer: the base's, the experts' mean, or what the method "
@@ -94,6 +106,11 @@ class Recipe(Document):
     )
     heads: Literal["keep", "drop"] = Field(
         default="keep", description="Task heads are never merged: write them aside, or not."
+    )
+    vocabulary: Literal["refuse", "base"] = Field(
+        default="refuse",
+        description="Experts whose embeddings have more or fewer rows than the base's: refuse "
+        "them, or keep the base's rows and take theirs as far as both have them.",
     )
     dtype: DtypePolicy = DtypePolicy()
     seed: int = Field(default=0, ge=0, lt=2**63)
@@ -110,8 +127,9 @@ class Recipe(Document):
     def _lists_are_tuples(cls, value: Any) -> Any:
         if isinstance(value, Mapping):
             value = dict(value)
-            if isinstance(value.get("experts"), list):
-                value["experts"] = tuple(value["experts"])
+            for key in ("experts", "vary", "notes"):
+                if isinstance(value.get(key), list):
+                    value[key] = tuple(value[key])
         return value
 
     @field_validator("shard_size", mode="before")

@@ -28,6 +28,12 @@ def normalise(uri: str, *, cwd: str) -> str:
     kind = scheme(uri)
     if kind == "file":
         path = uri[len("file://") :] if _SCHEME.match(uri) else uri
+        if path.startswith("~"):
+            raise UnsupportedScheme(
+                f"{uri}: '~' is the shell's and is not expanded here",
+                hint="Write the whole path, or leave it unquoted.",
+                uri=uri,
+            )
         return posixpath.normpath(posixpath.join(cwd, path))
     if kind != "s3":
         raise UnsupportedScheme(

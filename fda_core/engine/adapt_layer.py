@@ -16,7 +16,7 @@ from fda_core.contract.uris import join, parent
 from fda_core.engine import seeds
 from fda_core.engine.construct_unit import block_of, fda_of
 from fda_core.engine.context import UnitContext
-from fda_core.engine.cut import construct_id, layer_tensors
+from fda_core.engine.cut import anchor_shape, construct_id, fitted_tensors
 from fda_core.engine.layer_tensors import shapes_of
 from fda_core.errors import CheckpointError, NonFinite
 
@@ -40,7 +40,7 @@ def adapt_layer(
     anchors = _anchors(context, layer)
     if not anchors:
         return dict(start), None
-    block = block_of(context, shapes_of(base))
+    block = block_of(context, shapes_of(base), layer=layer)
     config = method.parameters.adaptation
     targets = {e: evaluate(block, experts[e], x, batch=config.batch) for e, x in anchors.items()}
     variables: Variables
@@ -55,7 +55,7 @@ def adapt_layer(
                 list(experts.values()),
                 start,
                 weights=[weights[e] for e in experts],
-                names={t.part: t.name for t in layer_tensors(context.plan)[layer]},
+                names={t.part: t.name for t in fitted_tensors(context.plan, method)[layer]},
             ),
         )
 
@@ -108,7 +108,7 @@ def _anchors(context: UnitContext, layer: int) -> dict[str, Tensor]:
         metrics = record.construction
         if metrics is None or not record.files:
             continue
-        shape = (metrics.anchors, metrics.tokens, context.plan.width)
+        shape = anchor_shape(metrics.anchors, metrics.tokens, context.plan.width)
         tensor = read_anchors(context.storage, record.files[0], shape=shape, dtype=context.dtype)
         if tensor is None:
             context.journal.forget(unit_id)

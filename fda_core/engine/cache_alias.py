@@ -9,6 +9,7 @@ content up again.
 import hashlib
 import json
 
+from fda_core.checkpoints.layers import NOT_THE_LAYERS, families
 from fda_core.contract.plan import Plan
 from fda_core.contract.uris import join
 from fda_core.engine import layout
@@ -21,21 +22,33 @@ def alias(plan: Plan, method: Fda, layer: int, expert: str) -> str:
     who = next(e for e in plan.experts if e.name == expert)
     names = [t.name for t in plan.tensors if t.layer == layer]
     pins = []
-    for checkpoint, own in ((plan.base, names), (who.checkpoint, [who.names[n] for n in names])):
+    owned = [own for name in names for own in who.own(name)]
+    for checkpoint, own in ((plan.base, names), (who.checkpoint, owned)):
         files = sorted({checkpoint.tensors[name].file for name in own})
         pins.append([[join(checkpoint.uri, f), checkpoint.files[f].etag] for f in files])
-    facts = [pins, layer, settings(plan, method)]
+    updates = who.adapter.updates if who.adapter else {}
+    scales = [updates[name].model_dump() for name in names if name in updates]
+    facts = [pins, layer, scales, settings(plan, method)]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def settings(plan: Plan, method: Fda) -> dict[str, object]:
     """Return what anchors depend on beside the two layers."""
     return {
-        "version": 1,
+        "version": 2,
+        "scope": method.parameters.scope,
+        "model": _layer_settings(plan),
         "seed": plan.recipe.seed,
         "compute": plan.recipe.dtype.compute,
         "construct": method.parameters.construction.model_dump(mode="json"),
     }
+
+
+def _layer_settings(plan: Plan) -> dict[str, object]:
+    """Return what config.json says of the layers: equal weights are not equal functions."""
+    settings_ = families()[plan.family].towers[0].settings(plan.base.config)
+    left = {*NOT_THE_LAYERS, "_name_or_path", "vocab_size"}
+    return {key: value for key, value in settings_.items() if key not in left}
 
 
 def is_cached(plan: Plan, alias_: str, storage: Storage) -> bool:

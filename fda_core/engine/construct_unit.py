@@ -16,16 +16,22 @@ from fda_core.contract.events import StepReported
 from fda_core.contract.plan import PlannedTensor, Unit
 from fda_core.engine import cache_alias, costs, layout, seeds
 from fda_core.engine.context import UnitContext
-from fda_core.engine.cut import anchor_bytes, layer_tensors, settled_tokens
+from fda_core.engine.cut import anchor_bytes, fitted_tensors, settled_tokens
 from fda_core.engine.layer_tensors import Inputs, shapes_of
 from fda_core.errors import InternalError, NonFinite
 from fda_core.methods.fda import Fda
 
 
-def block_of(context: UnitContext, shapes: dict[str, tuple[int, ...]]) -> Block:
-    """Return the layer function of the plan's model."""
+def block_of(context: UnitContext, shapes: dict[str, tuple[int, ...]], *, layer: int) -> Block:
+    """Return the function of one layer of the plan's model, or of its MLP."""
     tower = families()[context.plan.family].towers[0]
-    return build_block(tower, context.plan.base.config, shapes)
+    return build_block(
+        tower,
+        context.plan.base.config,
+        shapes,
+        layer=layer,
+        scope=fda_of(context).parameters.scope,
+    )
 
 
 def fda_of(context: UnitContext) -> Fda:
@@ -40,10 +46,10 @@ def run_construct(context: UnitContext) -> UnitRecord:
     unit, method = context.unit, fda_of(context)
     if unit.layer is None or unit.expert is None:
         raise InternalError(f"unit {unit.id} has no layer or expert")
-    tensors = layer_tensors(context.plan)[unit.layer]
+    tensors = fitted_tensors(context.plan, method)[unit.layer]
     inputs = Inputs(context)
     base = inputs.base_layer(tensors)
-    expert = inputs.expert_layer(tensors, unit.expert)
+    expert = inputs.expert_layer(tensors, unit.expert, base)
     digests = layer_digest(base), layer_digest(expert)
     settings = cache_alias.settings(context.plan, method)
     key = cache_key(*digests, unit.layer, settings)
@@ -56,10 +62,10 @@ def run_construct(context: UnitContext) -> UnitRecord:
     if digests[0] == digests[1]:
         return _record(context, [], _nothing_to_do(unit, method, tensors), source="run")
 
-    block = block_of(context, shapes_of(base))
+    block = block_of(context, shapes_of(base), layer=unit.layer)
     start = initial_anchors(
-        base,
-        expert,
+        _turned(base, tensors),
+        _turned(expert, tensors),
         config=method.parameters.construction,
         tokens=settled_tokens(method),
         width=context.plan.width,
@@ -78,6 +84,11 @@ def run_construct(context: UnitContext) -> UnitRecord:
     return _record(context, [file], metrics, source="run")
 
 
+def _turned(layer: dict[str, Tensor], tensors: Sequence[PlannedTensor]) -> dict[str, Tensor]:
+    """Return a layer with every matrix as (outputs, inputs), without copying."""
+    return {t.part: layer[t.part].T if t.transposed else layer[t.part] for t in tensors}
+
+
 def _construct(
     context: UnitContext,
     method: Fda,
@@ -88,7 +99,7 @@ def _construct(
 ) -> Construction | None:
     """Run stage I, telling its steps, with the microbatch the plan's shapes ask for."""
     config, unit, layer = method.parameters.construction, context.unit, context.unit.layer or 0
-    tensors = layer_tensors(context.plan)[layer]
+    tensors = fitted_tensors(context.plan, method)[layer]
     per_anchor = anchor_bytes(context.plan, tensors, settled_tokens(method))
     config = config.model_copy(update={"microbatch": costs.microbatch(config, per_anchor)})
 

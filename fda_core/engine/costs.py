@@ -15,6 +15,8 @@ CONSTRUCT_UNITS_PER_STEP_IN_PIECES = 13
 ADAPT_UNITS_PER_PASS = 3
 PROCESS_BYTES = 256 * 2**20
 """What a worker needs beside tensors: torch's own buffers and staging."""
+LAYER_PROCESS_BYTES = 400 * 2**20
+"""The same for a worker that has loaded the transformers library: measured 330 to 390 MB."""
 ACTIVATION_BUDGET_BYTES = 4 * 2**30
 MATRIX_FACTORISATION = 20
 """FLOP per o·i·min(o, i) of a thin SVD."""
@@ -29,7 +31,10 @@ def numel(shape: Sequence[int]) -> int:
 
 
 def layer_flops(tensors: Iterable[PlannedTensor], *, rows: int, tokens: int, width: int) -> int:
-    """Return U: one forward pass of a layer on `rows` token rows, attention included."""
+    """Return U: one forward pass of a layer on `rows` token rows, attention included.
+
+    An MLP alone has 0 tokens and no attention.
+    """
     matrices = sum(numel(t.shape) for t in tensors if len(t.shape) == 2)
     return 2 * matrices * rows + 4 * rows * tokens * width
 
@@ -42,8 +47,8 @@ def activation_bytes(
     About 40 values per element of the layer's width and of every matrix's output, and 16 per
     attention score: measured on BERT and ViT layers, rounded up.
     """
-    outputs = sum(t.shape[0] for t in tensors if len(t.shape) == 2)
-    return item * tokens * (40 * width + 24 * outputs + 16 * heads * tokens)
+    outputs = sum(t.matrix_shape[0] for t in tensors if len(t.shape) == 2)
+    return item * max(tokens, 1) * (40 * width + 24 * outputs + 16 * heads * tokens)
 
 
 def microbatch(config: ConstructConfig, per_anchor_bytes: int) -> int | None:
@@ -75,13 +80,13 @@ def method_flops(method: Method, tensors: Iterable[PlannedTensor], experts: int)
             if method.cost == "B":
                 total += MATRIX_FACTORISATION * size * short * (experts + 2)
             elif method.cost == "C":
-                total += 2 * size * tensor.shape[1] * (steps + 2 * experts)
+                total += 2 * size * tensor.matrix_shape[1] * (steps + 2 * experts)
     return total
 
 
 def attention_heads(settings: Mapping[str, object]) -> int:
     """Return the number of attention heads a tower's settings name, 1 if none."""
-    for key in ("num_attention_heads", "n_heads"):
+    for key in ("num_attention_heads", "n_heads", "n_head"):
         value = settings.get(key)
         if isinstance(value, int) and not isinstance(value, bool) and value > 0:
             return value

@@ -1,5 +1,6 @@
 """Cut a planned merge into units, each with what it will read, write, hold and compute."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from fda_core.checkpoints.layers import families
@@ -16,6 +17,7 @@ def cut_into_units(plan: Plan, method: Method, storage: Storage) -> list[Unit]:
     units: list[Unit] = []
     by_layer = layer_tensors(plan)
     if isinstance(method, Fda):
+        by_layer = fitted_tensors(plan, method)
         for layer, tensors in by_layer.items():
             for expert in plan.experts:
                 units.append(_construct_unit(plan, method, layer, tensors, expert.name, storage))
@@ -33,17 +35,33 @@ def layer_tensors(plan: Plan) -> dict[int, list[PlannedTensor]]:
     return dict(sorted(found.items()))
 
 
+def fitted_tensors(plan: Plan, method: Fda) -> dict[int, list[PlannedTensor]]:
+    """Return the tensors of every layer that FDA fits: all of them, or its MLP's."""
+    tower, scope = families()[plan.family].towers[0], method.parameters.scope
+    return {
+        layer: [t for t in tensors if tower.holds(t.part, scope)]
+        for layer, tensors in layer_tensors(plan).items()
+    }
+
+
 def construct_id(layer: int, expert: str) -> str:
     """Return the id of the unit that constructs one (layer, expert)."""
     return f"construct-{layer:03d}-{expert}"
 
 
 def settled_tokens(method: Fda) -> int:
-    """Return the tokens per anchor that planning settled on."""
+    """Return the tokens per anchor that planning settled on; 0 where anchors are rows (n, d)."""
+    if method.parameters.scope == "mlp":
+        return 0
     tokens = method.parameters.construction.tokens
     if tokens is None:
         raise InternalError("the plan did not settle construct.tokens")
     return tokens
+
+
+def anchor_shape(count: int, tokens: int, width: int) -> tuple[int, ...]:
+    """Return the shape of some anchors: (n, t, d), or (n, d) without a token axis."""
+    return (count, tokens, width) if tokens else (count, width)
 
 
 def _item(plan: Plan) -> int:
@@ -63,9 +81,9 @@ def _construct_unit(
     per_anchor = anchor_bytes(plan, tensors, tokens)
     pieces = costs.microbatch(config, per_anchor)
     size = sum(costs.numel(t.shape) for t in tensors) * _item(plan)
-    anchors = config.anchors * tokens * plan.width * _item(plan)
+    anchors = costs.numel(anchor_shape(config.anchors, tokens, plan.width)) * _item(plan)
     unit_flops = costs.layer_flops(
-        tensors, rows=config.anchors * tokens, tokens=tokens, width=plan.width
+        tensors, rows=config.anchors * max(tokens, 1), tokens=tokens, width=plan.width
     )
     passes = (
         costs.CONSTRUCT_UNITS_PER_STEP
@@ -82,9 +100,9 @@ def _construct_unit(
         expert=expert,
         steps=config.steps,
         read_bytes=costs.read_bytes(plan.base, names)
-        + costs.read_bytes(who.checkpoint, [who.names[n] for n in names]),
+        + costs.read_bytes(who.checkpoint, [own for n in names for own in who.own(n)]),
         write_bytes=anchors,
-        memory_bytes=costs.PROCESS_BYTES
+        memory_bytes=costs.LAYER_PROCESS_BYTES
         + 6 * size
         + 6 * anchors
         + (pieces or config.anchors) * per_anchor,
@@ -108,20 +126,24 @@ def _merge_unit(
     chosen = set(shard.tensors)
     tensors = [t for t in plan.tensors if t.name in chosen]
     reading = costs.read_bytes(plan.base, shard.tensors) + sum(
-        costs.read_bytes(e.checkpoint, [e.names[t.name] for t in tensors if e.name in t.experts])
+        costs.read_bytes(
+            e.checkpoint, [own for t in tensors if e.name in t.experts for own in e.own(t.name)]
+        )
         for e in plan.experts
     )
-    copies = len(plan.experts) + 4
+    begins = method.start if isinstance(method, Fda) else method
+    working = begins.workspace_tensors if begins else 0.0
+    copies = len(plan.experts) + 3 + math.ceil(working)
     largest = max((costs.numel(t.shape) for t in tensors), default=0) * _item(plan)
-    memory = costs.PROCESS_BYTES + largest * copies
-    start = method.start if isinstance(method, Fda) else method
-    flops = costs.method_flops(start, tensors, len(plan.experts)) if start else 0
+    adapts = isinstance(method, Fda) and bool(shard.layers)
+    memory = largest * copies + (costs.LAYER_PROCESS_BYTES if adapts else costs.PROCESS_BYTES)
+    flops = costs.method_flops(begins, tensors, len(plan.experts)) if begins else 0
     needs: list[str] = []
     steps = 0
     if isinstance(method, Fda) and shard.layers:
         construct, adapt = method.parameters.construction, method.parameters.adaptation
         tokens = settled_tokens(method)
-        rows = construct.anchors * tokens * len(plan.experts)
+        rows = construct.anchors * max(tokens, 1) * len(plan.experts)
         steps = adapt.epochs * len(shard.layers)
         for layer in shard.layers:
             needs += [construct_id(layer, e.name) for e in plan.experts]
@@ -155,7 +177,10 @@ def _publish_unit(plan: Plan) -> Unit:
     size = sum(shard.size_bytes for shard in plan.shards)
     heads = 0
     if plan.recipe.heads == "keep":
-        heads = sum(costs.read_bytes(e.checkpoint, e.heads) for e in plan.experts)
+        heads = sum(
+            costs.read_bytes(e.checkpoint, [own for h in e.heads for own in e.own(h) or (h,)])
+            for e in plan.experts
+        )
     inputs = sum(
         pin.size_bytes
         for checkpoint in [plan.base, *(e.checkpoint for e in plan.experts)]

@@ -7,11 +7,22 @@ the reason for a refusal.
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
+from fda_core.checkpoints.adapters import RawAdapter, is_adapter, open_adapter
+from fda_core.checkpoints.dtypes import FLOATS
 from fda_core.checkpoints.index import RawCheckpoint, open_checkpoint
 from fda_core.checkpoints.layers import Family, Tower, family_of
-from fda_core.contract.plan import PinnedCheckpoint, PlannedExpert, TensorEntry
+from fda_core.contract.plan import PinnedCheckpoint, PlannedAdapter, PlannedExpert, TensorEntry
 from fda_core.contract.recipe import Expert, Recipe
+from fda_core.engine.adapter_targets import (
+    AdapterNames,
+    adapter_config,
+    low_rank_updates,
+    updated_heads,
+)
+from fda_core.engine.vocabulary import HINT as VOCABULARY_HINT
+from fda_core.engine.vocabulary import rows_differ, rows_note
 from fda_core.errors import (
     CheckpointError,
     MissingTensor,
@@ -21,8 +32,6 @@ from fda_core.errors import (
     UnsupportedDtype,
 )
 from fda_core.storage.base import Storage
-
-FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +43,8 @@ class Opened:
     family: Family
     names: Mapping[str, str]
     """Canonical name to name on disk."""
+    adapter: PlannedAdapter | None = None
+    """Set for an adapter, whose names are of whole tensors only; it has all others of the base."""
 
 
 @dataclass(kw_only=True)
@@ -42,22 +53,30 @@ class Matched:
 
     base: Opened
     experts: list[PlannedExpert]
+    vocabulary: Literal["refuse", "base"] = "refuse"
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
 def open_inputs(recipe: Recipe, storage: Storage) -> Matched:
     """Open base and experts at once and match them, or raise what does not fit."""
-    sources = [("base", recipe.base), *((e.name, e.model) for e in recipe.experts)]
     with ThreadPoolExecutor(max_workers=8) as pool:
-        raw = list(pool.map(lambda source: open_checkpoint(storage, source[1]), sources))
-    opened = [_read(name, found) for (name, _), found in zip(sources, raw, strict=True)]
-    base = opened[0]
+        opening = pool.submit(open_checkpoint, storage, recipe.base)
+        raw = pool.map(lambda expert: _open_expert(storage, expert.model), recipe.experts)
+        base = _read("base", opening.result())
+        experts = list(raw)
+    opened = [_read_any(e.name, r, base) for e, r in zip(recipe.experts, experts, strict=True)]
     _check_layers(base)
-    matched = Matched(base=base, experts=[])
-    for expert, candidate in zip(recipe.experts, opened[1:], strict=True):
+    matched = Matched(base=base, experts=[], vocabulary=recipe.vocabulary)
+    for expert, candidate, found in zip(recipe.experts, opened, experts, strict=True):
+        if isinstance(found, RawAdapter):
+            matched.notes.append(f"{expert.name}: {found.describe()}")
         matched.experts.append(_match(expert, candidate, matched))
     return matched
+
+
+def _open_expert(storage: Storage, uri: str) -> RawCheckpoint | RawAdapter:
+    return open_adapter(storage, uri) if is_adapter(storage, uri) else open_checkpoint(storage, uri)
 
 
 def layer_count(family: Family, config: Mapping[str, object], tower: Tower, where: str) -> int:
@@ -103,6 +122,33 @@ def _read(whose: str, raw: RawCheckpoint) -> Opened:
         sidecars=tuple(raw.sidecars),
     )
     return Opened(whose=whose, pinned=pinned, family=family, names=names)
+
+
+def _read_any(whose: str, raw: RawCheckpoint | RawAdapter, base: Opened) -> Opened:
+    return _read_adapter(whose, raw, base) if isinstance(raw, RawAdapter) else _read(whose, raw)
+
+
+def _read_adapter(whose: str, raw: RawAdapter, base: Opened) -> Opened:
+    """Return an adapter as its own tensors and updates, with what config.json would say."""
+    names = AdapterNames(raw, base, whose=whose)
+    return Opened(
+        whose=whose,
+        pinned=PinnedCheckpoint(
+            uri=raw.uri,
+            family=base.family.name,
+            config=adapter_config(raw, base.pinned.config),
+            prefix=names.prefix,
+            files=dict(raw.files),
+            tensors=dict(raw.tensors),
+            sidecars=(),
+        ),
+        family=base.family,
+        names=names.whole,
+        adapter=PlannedAdapter(
+            base_model=raw.config.base_model,
+            updates=low_rank_updates(raw, base, names, whose=whose),
+        ),
+    )
 
 
 def _check_layers(base: Opened) -> None:
@@ -159,13 +205,21 @@ def _match(expert: Expert, found: Opened, matched: Matched) -> PlannedExpert:
     _check_expert_layers(base, found)
     names: dict[str, str] = {}
     for canonical, name in base.names.items():
-        if canonical in found.names and not base.family.is_head(canonical):
+        if base.family.is_head(canonical) or base.family.is_buffer(canonical):
+            continue
+        if canonical in found.names:
             own = found.names[canonical]
-            _check_pair(
-                name, base.pinned.tensors[name], found.pinned.tensors[own], found.whose, base
-            )
+            ours, theirs = base.pinned.tensors[name], found.pinned.tensors[own]
+            if matched.vocabulary == "base" and rows_differ(base.family, canonical, ours, theirs):
+                matched.notes.append(rows_note(name, ours, theirs, whose=expert.name))
+                theirs = theirs.model_copy(update={"shape": ours.shape})
+            _check_pair(name, ours, theirs, found.whose, base)
             names[name] = own
+        elif found.adapter is not None:
+            names[name] = name
     heads, strange = _own_tensors(base, found)
+    updated = updated_heads(base, found)
+    names |= updated
     if strange:
         matched.warnings.append(
             f"{expert.name}: {len(strange)} tensors outside the layers that the base lacks are "
@@ -176,7 +230,8 @@ def _match(expert: Expert, found: Opened, matched: Matched) -> PlannedExpert:
         weight=expert.weight,
         checkpoint=found.pinned,
         names=names,
-        heads=tuple(sorted([*heads, *strange])),
+        heads=tuple(sorted({*heads, *strange} - set(updated.values()) | set(updated))),
+        adapter=found.adapter,
     )
 
 
@@ -199,12 +254,30 @@ def _same_model(base: Opened, found: Opened) -> None:
                     expert=found.whose,
                     key=key,
                 )
+        _same_function(ours, theirs, found.whose)
+
+
+_SHAPE_THE_FUNCTION = ("num_attention_heads", "n_heads", "num_key_value_heads", "head_dim")
+_BEND_THE_FUNCTION = ("hidden_act", "hidden_activation", "activation", "activation_function")
+
+
+def _same_function(ours: Mapping[str, Any], theirs: Mapping[str, Any], whose: str) -> None:
+    """Refuse an expert whose layers compute something else with the same tensors."""
+    for key in (*_SHAPE_THE_FUNCTION, *_BEND_THE_FUNCTION):
+        if key in ours and key in theirs and ours[key] != theirs[key]:
+            raise NotSameBase(
+                f"expert {whose!r} has {key} {theirs[key]!r}, the base has {ours[key]!r}: the "
+                "same weights mean another function there",
+                hint="Correct the config.json that is wrong, or choose another base.",
+                expert=whose,
+                key=key,
+            )
 
 
 def _check_expert_layers(base: Opened, found: Opened) -> None:
     """Refuse an expert whose layers have a tensor too few or too many."""
     for canonical in base.names:
-        if base.family.place(canonical) and canonical not in found.names:
+        if base.family.place(canonical) and canonical not in found.names and not found.adapter:
             raise MissingTensor(
                 f"expert {found.whose!r} lacks {base.names[canonical]}, which the base has",
                 hint="Check that all shards of the expert are there and that it was fine-tuned "
@@ -225,19 +298,17 @@ def _check_expert_layers(base: Opened, found: Opened) -> None:
 def _check_pair(
     name: str, ours: TensorEntry, theirs: TensorEntry, whose: str, base: Opened
 ) -> None:
+    canonical = base.family.canonical(name, base.pinned.prefix)
     if theirs.shape != ours.shape:
         raise ShapeMismatch(
             f"{name}: expert {whose!r} has {theirs.shape}, base has {ours.shape}",
-            hint="Check that the expert was fine-tuned from this base"
-            + (
-                "; its vocabulary was changed."
-                if len(ours.shape) == 2 and ours.shape[1:] == theirs.shape[1:]
-                else "."
-            ),
+            hint=VOCABULARY_HINT
+            if rows_differ(base.family, canonical, ours, theirs)
+            else "Check that the expert was fine-tuned from this base.",
             tensor=name,
             expert=whose,
         )
-    in_layer = base.family.place(base.family.canonical(name, base.pinned.prefix)) is not None
+    in_layer = base.family.place(canonical) is not None
     if (in_layer or ours.dtype in FLOATS) and theirs.dtype not in FLOATS:
         raise UnsupportedDtype(
             f"{name}: expert {whose!r} has dtype {theirs.dtype}; weights are merged in floating "

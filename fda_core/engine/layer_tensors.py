@@ -4,8 +4,15 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from fda_core.checkpoints.reader import TensorReader
-from fda_core.contract.plan import PinnedCheckpoint, PlannedTensor
+from fda_core.checkpoints.low_rank import low_rank_update
+from fda_core.checkpoints.reader import TensorReader, torch_dtype
+from fda_core.contract.plan import (
+    LowRankUpdate,
+    PinnedCheckpoint,
+    PlannedExpert,
+    PlannedTensor,
+    TensorEntry,
+)
 from fda_core.engine.context import UnitContext
 from fda_core.engine.guards import require_finite
 
@@ -18,7 +25,7 @@ class Inputs:
         plan = context.plan
         self._base = TensorReader(context.storage, plan.base)
         self._experts = {e.name: TensorReader(context.storage, e.checkpoint) for e in plan.experts}
-        self._names = {e.name: e.names for e in plan.experts}
+        self._planned = {e.name: e for e in plan.experts}
 
     def base(self, name: str) -> Tensor:
         """Return one tensor of the base in the compute dtype."""
@@ -31,19 +38,71 @@ class Inputs:
         require_finite(tensor, name=name, whose="base")
         return tensor
 
-    def expert(self, name: str, expert: str) -> Tensor:
-        """Return an expert's tensor, by the base's name for it, in the compute dtype."""
-        own = self._names[expert][name]
-        checkpoint = next(e.checkpoint for e in self._context.plan.experts if e.name == expert)
-        return self._one(self._experts[expert], checkpoint, own, whose=expert)
+    def changes(self, name: str, expert: str) -> bool:
+        """Say whether an expert's tensor can differ from the base's, without reading it."""
+        return self._planned[expert].changes(name)
+
+    def expert(self, name: str, expert: str, base: Tensor) -> Tensor:
+        """Return an expert's tensor, by the base's name for it, in the compute dtype.
+
+        `base` is the base's tensor, left as it is: what an adapter inherits is a copy of it,
+        and an update is added to it. Memory: one tensor and the adapter's factors.
+        """
+        who = self._planned[expert]
+        whole = who.names[name]
+        update = who.adapter.updates.get(name) if who.adapter else None
+        if whole in who.checkpoint.tensors:
+            own = self._own(whole, who)
+            return own if update is None else self._updated(own, update, who, name=name)
+        return base.clone() if update is None else self._updated(base, update, who, name=name)
 
     def base_layer(self, tensors: Sequence[PlannedTensor]) -> dict[str, Tensor]:
         """Return a layer of the base by the names inside the layer."""
         return {t.part: self.base(t.name) for t in tensors}
 
-    def expert_layer(self, tensors: Sequence[PlannedTensor], expert: str) -> dict[str, Tensor]:
-        """Return a layer of an expert by the names inside the layer."""
-        return {t.part: self.expert(t.name, expert) for t in tensors}
+    def expert_layer(
+        self, tensors: Sequence[PlannedTensor], expert: str, base: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Return a layer of an expert by the names inside the layer, given the base's layer."""
+        return {t.part: self.expert(t.name, expert, base[t.part]) for t in tensors}
+
+    def head(self, name: str, expert: str) -> Tensor:
+        """Return a head that an expert has as its own, as it is stored, on the CPU.
+
+        One that an adapter updates is computed, and has the dtype of what is updated.
+        """
+        who = self._planned[expert]
+        if who.adapter and name in who.adapter.updates:
+            made = self.expert(name, expert, self.base(name))
+            return made.to("cpu", torch_dtype(self.head_entry(name, expert).dtype))
+        tensor = self._experts[expert].read(name)
+        self._context.moved(read=who.checkpoint.tensors[name].size_bytes)
+        require_finite(tensor, name=name, whose=expert)
+        return tensor
+
+    def head_entry(self, name: str, expert: str) -> TensorEntry:
+        """Return dtype and shape of `head`, by the entry they come from."""
+        who = self._planned[expert]
+        own = who.checkpoint.tensors.get(who.names.get(name, name))
+        return self._context.plan.base.tensors[name] if own is None else own
+
+    def _updated(
+        self, tensor: Tensor, update: LowRankUpdate, who: PlannedExpert, *, name: str
+    ) -> Tensor:
+        """Return a tensor with an adapter's update added, in new memory."""
+        added = low_rank_update(
+            None if update.a is None else self._own(update.a, who),
+            self._own(update.b, who),
+            scale=update.scale,
+            transposed=update.transposed,
+            shape=tensor.shape,
+        )
+        result = added.add_(tensor)
+        require_finite(result, name=name, whose=who.name)
+        return result
+
+    def _own(self, own: str, who: PlannedExpert) -> Tensor:
+        return self._one(self._experts[who.name], who.checkpoint, own, whose=who.name)
 
     def _one(
         self,

@@ -1,7 +1,7 @@
 """Where a job keeps its things: addresses below the workspace and beside the output."""
 
 from fda_core.contract.plan import Plan, PlannedShard
-from fda_core.contract.uris import basename, join, parent
+from fda_core.contract.uris import basename, inside, join, parent
 
 WORKSPACE_NAME = ".fda-workspace"
 
@@ -24,6 +24,13 @@ def record(plan: Plan, unit_id: str) -> str:
 def staging(plan: Plan) -> str:
     """Return where the output is put together before it appears."""
     return join(parent(plan.output), f".{basename(plan.output)}.{plan.job_id}.partial")
+
+
+def probes(plan: Plan) -> tuple[str, ...]:
+    """Return what to write in order to see that it can be: in the workspace, by the output."""
+    first = join(job_folder(plan.workspace, plan.job_id), "probe")
+    beside = f"{staging(plan)}.probe"
+    return (first,) if inside(plan.workspace, parent(plan.output)) else (first, beside)
 
 
 def shard(plan: Plan, shard_: PlannedShard) -> str:

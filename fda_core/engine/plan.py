@@ -9,14 +9,20 @@ import json
 import os
 from collections.abc import Collection
 
+from pydantic import ValidationError
+
 from fda_core import __version__
+from fda_core.checkpoints.layers import Scope
+from fda_core.contract.artifacts import Manifest
 from fda_core.contract.plan import Plan
 from fda_core.contract.recipe import MethodSpec, Recipe
-from fda_core.contract.uris import inside, join, normalise, scheme
+from fda_core.contract.uris import inside, join, normalise, parent, scheme
 from fda_core.engine import layout
 from fda_core.engine.cut import cut_into_units
 from fda_core.engine.inputs import Matched, open_inputs
+from fda_core.engine.publishing import is_half_published
 from fda_core.engine.tensors import plan_shards, plan_tensors
+from fda_core.engine.vary import check_layer_count, vary_tensors
 from fda_core.errors import (
     BadParameter,
     NoExperts,
@@ -50,25 +56,28 @@ def make_plan(recipe: Recipe, storage: Storage, *, cwd: str, workspace: str | No
     matched = open_inputs(recipe, storage)
     recipe = recipe.model_copy(update={"method": _resolved(method, matched)})
     method = resolve(recipe.method)
-    tensors = plan_tensors(matched, recipe)
+    tensors, settings = vary_tensors(plan_tensors(matched, recipe), recipe, matched)
+    layers = 1 + max((t.layer for t in tensors if t.layer is not None), default=-1)
+    check_layer_count(recipe, layers)
     is_fda = isinstance(method, Fda)
     shards, single = plan_shards(tensors, recipe, one_layer_each=is_fda)
     plan = Plan(
-        job_id=_job_id(recipe, output, matched),
+        job_id=_job_id(recipe, output, matched, storage),
         version=__version__,
         recipe=recipe,
         output=output,
         workspace=workspace,
         family=matched.base.family.name,
-        layers=1 + max((t.layer for t in tensors if t.layer is not None), default=-1),
+        layers=layers,
         width=_width(matched),
         base=matched.base.pinned,
         experts=tuple(matched.experts),
         tensors=tuple(tensors),
+        settings=settings,
         shards=tuple(shards),
         single_file=single,
         units=(),
-        notes=tuple(matched.notes),
+        notes=(*recipe.notes, *matched.notes),
         warnings=tuple(matched.warnings),
     )
     plan = plan.model_copy(update={"units": tuple(cut_into_units(plan, method, storage))})
@@ -107,7 +116,7 @@ def _check_needs(recipe: Recipe, method: Method) -> None:
                 raise BadParameter(
                     f"expert {expert.name!r} has weight {expert.weight:g}, but {method.name} does "
                     "not weigh experts",
-                    hint="Leave the weight out, or choose linear, task_arithmetic or ties.",
+                    hint="Leave the weight out, or choose a method that weighs: `fda methods NAME`.",
                     expert=expert.name,
                 )
 
@@ -118,6 +127,12 @@ def _checked_output(recipe: Recipe) -> str:
             "the recipe has no output", hint="Add output: FOLDER, or give --output.", key="output"
         )
     output = _real(recipe.output)
+    if parent(output) == output:
+        raise RecipeError(
+            f"the output {output} is a whole disk or bucket",
+            hint="Write to a folder of its own, such as s3://bucket/merged.",
+            output=output,
+        )
     for name, uri in [("base", recipe.base), *((e.name, e.model) for e in recipe.experts)]:
         if inside(output, _real(uri)) or inside(_real(uri), output):
             raise OutputInsideInput(
@@ -158,15 +173,21 @@ def _resolved(method: Method, matched: Matched) -> MethodSpec:
             parameters["start"]["parameters"] = method.start.parameters.model_dump(
                 mode="json", by_alias=True
             )
-        if parameters["construct"]["tokens"] is None:
+        scope = method.parameters.scope
+        if parameters["construct"]["tokens"] is None and scope == "layer":
             parameters["construct"]["tokens"] = _tokens(matched)
         if parameters["adapt"]["learning_rate"] is None:
-            parameters["adapt"]["learning_rate"] = 1e-5 if method.start is None else 1e-2
-        _check_blocks(matched)
+            parameters["adapt"]["learning_rate"] = _adapt_rate(method, matched)
+        _check_blocks(matched, scope)
+        if scope == "mlp":
+            matched.notes.append(
+                "scope mlp: of each layer the MLP is fitted; its other tensors get what the start "
+                "makes of them"
+            )
     return MethodSpec(name=method.name, parameters=parameters)
 
 
-def _check_blocks(matched: Matched) -> None:
+def _check_blocks(matched: Matched, scope: Scope) -> None:
     """Refuse FDA where we have no layer function, or the weights do not fit it."""
     base = matched.base
     for tower in base.family.towers:
@@ -174,6 +195,14 @@ def _check_blocks(matched: Matched) -> None:
             raise UnknownArchitecture(
                 f"FDA has no layer function for {base.family.name} models yet",
                 hint="Use another method; `fda methods` lists them.",
+                family=base.family.name,
+            )
+        if scope == "mlp" and tower.mlp is None:
+            raise BadParameter(
+                f"method.scope is mlp, but the layers of {base.family.name} models have no MLP "
+                "module of their own",
+                hint="Use scope: layer.",
+                key="method.scope",
                 family=base.family.name,
             )
         bound = set()
@@ -225,27 +254,43 @@ def _width(matched: Matched) -> int:
     return width
 
 
-def _job_id(recipe: Recipe, output: str, matched: Matched) -> str:
+def _adapt_rate(method: Fda, matched: Matched) -> float:
+    """Return the published rate: of coefficients, or of a text or image model's elements."""
+    if method.start is not None:
+        return 1e-2
+    return 5e-5 if matched.base.family.towers[0].tokens == "text" else 1e-5
+
+
+def _side_file_pins(matched: Matched, storage: Storage) -> dict[str, str]:
+    base = matched.base.pinned
+    return {name: storage.stat(join(base.uri, name)).etag for name in base.sidecars}
+
+
+def _job_id(recipe: Recipe, output: str, matched: Matched, storage: Storage) -> str:
     """Return a digest of everything the result depends on, and where it goes."""
     checkpoints = [matched.base.pinned, *(e.checkpoint for e in matched.experts)]
     facts = {
         "version": __version__,
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": recipe.model_dump(mode="json", exclude={"notes"}),
         "output": output,
         "inputs": [
             {name: pin.model_dump() for name, pin in sorted(c.files.items())} for c in checkpoints
         ],
         "configs": [c.config for c in checkpoints],
+        "side_files": _side_file_pins(matched, storage),
     }
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _check_output_free(plan: Plan, storage: Storage) -> None:
-    if storage.exists(plan.output) and not is_published(plan, storage):
+    if not storage.exists(plan.output) or is_published(plan, storage):
+        return
+    if not is_half_published(plan, storage):
         raise OutputExists(
             f"{plan.output} exists already; nothing is overwritten",
-            hint="Remove it or choose another output.",
+            hint="Remove it or choose another output. (An output of this very merge counts as "
+            "finished only while all of its files are there.)",
             output=plan.output,
         )
 
@@ -256,14 +301,22 @@ def is_published(plan: Plan, storage: Storage) -> bool:
     if not storage.exists(manifest):
         return False
     try:
-        found = json.loads(storage.read(manifest))
-    except ValueError:
+        found = Manifest.model_validate_json(storage.read(manifest))
+    except ValidationError:
         return False
-    return isinstance(found, dict) and found.get("job_id") == plan.job_id
+    return found.job_id == plan.job_id and _is_whole(plan.output, found, storage)
+
+
+def _is_whole(output: str, manifest: Manifest, storage: Storage) -> bool:
+    """Say whether every file of an output is there with its length; `fda verify` reads them."""
+    there = {info.uri: info.size_bytes for info in storage.list(output)}
+    return all(
+        there.get(join(output, file.path)) == file.size_bytes for file in manifest.outputs.values()
+    )
 
 
 def check_can_write(plan: Plan, storage: Storage, *, done: Collection[str]) -> None:
-    """Check the space left beside the output for what is not done, then write a probe there."""
+    """Check the space left beside the output for what is not done, then write probes there."""
     needed = sum(u.write_bytes for u in plan.units if not u.cached and u.id not in done)
     left = storage.free_bytes(plan.workspace)
     if left is not None and left < needed:
@@ -273,6 +326,6 @@ def check_can_write(plan: Plan, storage: Storage, *, done: Collection[str]) -> N
             needed_bytes=needed,
             free_bytes=left,
         )
-    probe = join(layout.job_folder(plan.workspace, plan.job_id), "probe")
-    storage.put(probe, b"may I write here?\n")
-    storage.delete(probe)
+    for probe in layout.probes(plan):
+        storage.put(probe, b"may I write here?\n")
+        storage.delete(probe)

@@ -83,7 +83,10 @@ class _Pool:
                 self._workers.append(worker)
             worker.unit = unit
             self._schedule.start(unit)
-            worker.pipe.send(unit)
+            try:
+                worker.pipe.send(unit)
+            except OSError:
+                worker.silent = True
 
     def listen(self) -> None:
         """Take what workers say for a moment, and notice the dead."""

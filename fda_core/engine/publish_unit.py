@@ -16,7 +16,7 @@ import torch
 from fda_core import __version__
 from fda_core.checkpoints.header import read_header
 from fda_core.checkpoints.layout import TensorSpec, aligned_order, index_json, plan_header
-from fda_core.checkpoints.reader import TensorReader, digest_file
+from fda_core.checkpoints.reader import digest_file
 from fda_core.checkpoints.writer import ShardWriter
 from fda_core.contract.artifacts import (
     ArtifactFile,
@@ -31,7 +31,7 @@ from fda_core.contract.plan import Plan, PlannedExpert, TensorEntry
 from fda_core.contract.uris import join
 from fda_core.engine import layout
 from fda_core.engine.context import UnitContext
-from fda_core.engine.guards import require_finite
+from fda_core.engine.layer_tensors import Inputs
 from fda_core.engine.recipes import recipe_yaml
 from fda_core.errors import OutputCorrupt
 from fda_core.methods.fda import Fda
@@ -173,18 +173,14 @@ class _Publisher:
         """Write an expert's own heads, as they are, to heads/<expert>.safetensors."""
         if not expert.heads:
             return
-        reader = TensorReader(self._storage, expert.checkpoint)
-        entries = expert.checkpoint.tensors
-        specs = aligned_order(
-            TensorSpec(n, entries[n].dtype, entries[n].shape) for n in expert.heads
-        )
+        inputs = Inputs(self._context)
+        entries = {name: inputs.head_entry(name, expert.name) for name in expert.heads}
+        specs = aligned_order(TensorSpec(n, e.dtype, e.shape) for n, e in entries.items())
         path = f"heads/{expert.name}.safetensors"
         with ShardWriter(self._storage, join(self._staging, path), specs) as writer:
             for spec in specs:
-                tensor = reader.read(spec.name)
-                require_finite(tensor, name=spec.name, whose=expert.name)
-                writer.add(spec.name, tensor)
-                self._context.moved(read=spec.size_bytes, write=spec.size_bytes)
+                writer.add(spec.name, inputs.head(spec.name, expert.name))
+                self._context.moved(write=spec.size_bytes)
             done = writer.commit()
         self._files[path] = ArtifactFile(path=path, size_bytes=done.size_bytes, sha256=done.sha256)
 

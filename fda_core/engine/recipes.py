@@ -6,8 +6,10 @@ from typing import Any
 
 import yaml
 
+from fda_core.contract.mergekit import is_mergekit, translate
 from fda_core.contract.recipe import Recipe, parse_recipe
 from fda_core.errors import BadParameter, RecipeError
+from fda_core.methods.registry import METHODS
 
 MAX_BYTES = 4 * 2**20
 
@@ -72,11 +74,22 @@ def parse_document(text: str) -> Any:
 
 
 def read_recipe(text: str, *, settings: Sequence[str] = (), output: str | None = None) -> Recipe:
-    """Return the recipe of a text, with `key.path=value` settings and the output laid over it."""
-    document = parse_document(text)
+    """Return the recipe of a text, with `key.path=value` settings and the output laid over it.
+
+    A mergekit document is translated first, so that settings are in our terms.
+    """
+    return recipe_of(parse_document(text), settings=settings, output=output)
+
+
+def recipe_of(
+    document: object, *, settings: Sequence[str] = (), output: str | None = None
+) -> Recipe:
+    """Return the recipe of a document that is read already, ours or mergekit's."""
     if not isinstance(document, Mapping):
         return parse_recipe(document)
     changed = dict(document)
+    if is_mergekit(changed):
+        changed = translate(changed, methods=METHODS)
     for setting in settings:
         _set(changed, setting)
     if output is not None:
@@ -140,6 +153,10 @@ def _index(here: list[Any], key: str, path: str) -> int:
 def recipe_yaml(recipe: Recipe) -> str:
     """Return a recipe as YAML, every default written out."""
     data = recipe.model_dump(mode="json", by_alias=True)
+    data["vary"] = [e.model_dump(mode="json", exclude_defaults=True) for e in recipe.vary]
+    for key in ("vary", "layers", "notes"):
+        if not data[key]:
+            del data[key]
     method = data["method"]
     data["method"] = {"name": method["name"], **method["parameters"]}
     text: str = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)

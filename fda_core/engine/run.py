@@ -1,13 +1,15 @@
 """Run a plan on this machine, in this process or several, over the journal."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from fda_core.contract.events import Event, UnitFinished
+from fda_core.contract.events import Event, UnitFinished, WaitingForOther
 from fda_core.contract.plan import Plan, Unit
+from fda_core.engine.job_lock import job_lock
 from fda_core.engine.journal import Journal
 from fda_core.engine.plan import check_can_write, is_published
+from fda_core.engine.publishing import finish_publishing
 from fda_core.errors import Cancelled
 from fda_core.storage.base import Storage
 
@@ -71,36 +73,41 @@ def run_plan(
     call goes on from it.
     """
     if is_published(plan, storage):
+        finish_publishing(plan, storage)
         return False
     _check_device(options.device)
     journal = Journal(plan, storage)
-    done = _found_done(plan, journal, sink)
-    check_can_write(plan, storage, done=done)
-    journal.save_plan()
-    schedule = Schedule(plan.units, done)
-    if min(options.workers, _width(plan, done)) <= 1:
-        _run_here(plan, storage, schedule, options=options, sink=sink, is_cancelled=is_cancelled)
-    else:
-        from fda_core.engine.pool import run_in_processes
+    check_can_write(plan, storage, done=_done(plan, journal))
 
-        run_in_processes(plan, schedule, options=options, sink=sink, is_cancelled=is_cancelled)
+    def tell_waiting() -> None:
+        sink(WaitingForOther(job_id=plan.job_id))
+
+    with job_lock(plan, on_wait=tell_waiting, is_cancelled=is_cancelled):
+        if is_published(plan, storage):
+            return False
+        journal.save_plan()
+        done = _done(plan, journal)
+        for unit_id, seconds in done.items():
+            sink(UnitFinished(unit=unit_id, worker=-1, seconds=seconds, source="journal"))
+        schedule = Schedule(plan.units, set(done))
+        if min(options.workers, _width(plan, done)) <= 1:
+            _run_here(
+                plan, storage, schedule, options=options, sink=sink, is_cancelled=is_cancelled
+            )
+        else:
+            from fda_core.engine.pool import run_in_processes
+
+            run_in_processes(plan, schedule, options=options, sink=sink, is_cancelled=is_cancelled)
     return True
 
 
-def _found_done(plan: Plan, journal: Journal, sink: Sink) -> set[str]:
-    """Return and tell the units an earlier run finished; publishing is never among them."""
-    done = set()
-    for unit in plan.units[:-1]:
-        record = journal.find(unit)
-        if record is not None:
-            done.add(unit.id)
-            sink(
-                UnitFinished(unit=unit.id, worker=-1, seconds=record.cost.seconds, source="journal")
-            )
-    return done
+def _done(plan: Plan, journal: Journal) -> dict[str, float]:
+    """Return the units an earlier run finished and their seconds; publishing is never there."""
+    records = {unit.id: journal.find(unit) for unit in plan.units[:-1]}
+    return {unit_id: record.cost.seconds for unit_id, record in records.items() if record}
 
 
-def _width(plan: Plan, done: set[str]) -> int:
+def _width(plan: Plan, done: Collection[str]) -> int:
     """Return how many units can run at once: those of one kind, since kinds follow each other."""
     kinds = Counter(unit.kind for unit in plan.units if unit.id not in done)
     return max(kinds.values(), default=1)

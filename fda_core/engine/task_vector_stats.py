@@ -6,15 +6,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fda_core.anchors.sums import inner
 from fda_core.contract.artifacts import TaskVectorMetrics
 from fda_core.errors import NonFinite
+
+BLOCK = 2**16
+"""Elements of each tensor in one block."""
 
 
 class TaskVectorStats:
     """The task vectors of one layer (or of everything outside), read as one vector each.
 
-    Memory: two tensors beyond the deltas. Sums are kept in float64.
+    Tensors are read in blocks that fit a processor's cache, so that counting costs little
+    beside reading and needs no memory of its own. Sums over blocks are kept in float64.
     """
 
     def __init__(self, layer: int | None, experts: Sequence[str]) -> None:
@@ -23,7 +26,6 @@ class TaskVectorStats:
         count = len(self._experts)
         self._gram = torch.zeros(count, count, dtype=torch.float64)
         self._base = 0.0
-        self._elements = 0
         self._changed = 0
         self._conflicting = 0
         self._moved = 0
@@ -31,33 +33,32 @@ class TaskVectorStats:
 
     def add(self, base: Tensor, deltas: Sequence[Tensor], experts: Sequence[str]) -> None:
         """Count one tensor of the base and the task vectors of the experts that have it."""
-        self._base += float(inner(base, base))
-        self._elements += base.numel()
-        places = [self._experts.index(name) for name in experts]
-        flat = [delta.flatten() for delta in deltas]
-        for row, one in zip(places, flat, strict=True):
-            for column, other in zip(places, flat, strict=True):
-                if column >= row:
-                    product = float(inner(one, other))
-                    self._gram[row, column] += product
-                    if column != row:
-                        self._gram[column, row] += product
-        up = torch.zeros_like(flat[0], dtype=torch.bool)
-        down = torch.zeros_like(up)
-        for one in flat:
-            up |= one > 0
-            down |= one < 0
-        self._conflicting += int((up & down).sum())
-        self._changed += int((up | down).sum())
+        places = torch.tensor([self._experts.index(name) for name in experts])
+        rows = [base.reshape(-1), *(delta.reshape(-1) for delta in deltas)]
+        for start in range(0, base.numel(), BLOCK):
+            self._add_block(torch.stack([row[start : start + BLOCK] for row in rows]), places)
 
-    def add_result(self, base: Tensor, merged: Tensor, written: Tensor, stored: Tensor) -> None:
+    def _add_block(self, rows: Tensor, places: Tensor) -> None:
+        """Count a block: the base's elements in the first row, then one row per task vector."""
+        products = (rows @ rows.T).double().cpu()
+        self._base += float(products[0, 0])
+        self._gram[places[:, None], places[None]] += products[1:, 1:]
+        up, down = (rows[1:] > 0).any(dim=0), (rows[1:] < 0).any(dim=0)
+        self._conflicting += int(torch.count_nonzero(up & down))
+        self._changed += int(torch.count_nonzero(up | down))
+
+    def add_result(self, base: Tensor, merged: Tensor, written: Tensor) -> None:
         """Count elements the merge moved, and of them those that the output dtype put back.
 
-        `written` and `stored` are the merged and the base's tensor in the output dtype.
+        `base` and `merged` are in the compute dtype, `written` is merged in the output's.
         """
-        moved = merged != base
-        self._moved += int(moved.sum())
-        self._lost += int((moved & (written == stored)).sum())
+        flat = [tensor.reshape(-1) for tensor in (base, merged, written)]
+        for start in range(0, base.numel(), BLOCK):
+            was, now, kept = (tensor[start : start + BLOCK] for tensor in flat)
+            moved = now != was
+            self._moved += int(torch.count_nonzero(moved))
+            if kept.dtype != now.dtype:
+                self._lost += int(torch.count_nonzero(moved & (kept == was.to(kept.dtype))))
 
     def _check_finite(self) -> None:
         if math.isfinite(self._base) and bool(self._gram.isfinite().all()):

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
+from fda_core.checkpoints.dtypes import FLOATS
 from fda_core.checkpoints.layers import Family
 from fda_core.contract.plan import PlannedShard, PlannedTensor, TensorRule
 from fda_core.contract.recipe import Recipe
-from fda_core.engine.inputs import FLOATS, Matched, Opened
+from fda_core.engine.inputs import Matched, Opened
 
 SAFETENSORS_DTYPES = {
     "float32": "F32",
@@ -64,6 +65,7 @@ def _plan_one(
         experts=having if rule in (TensorRule.MERGE, TensorRule.AVERAGE) else (),
         dtype=_output_dtype(entry.dtype, recipe),
         shape=entry.shape,
+        transposed=place is not None and len(entry.shape) == 2 and place[0].is_transposed(place[2]),
     )
 
 
@@ -95,7 +97,7 @@ def _rule(
 
 def _tied_source(canonical: str, base: Opened) -> str | None:
     """Return the base's name of the tensor this one is a copy of, or None."""
-    if base.pinned.config.get("tie_word_embeddings", True) is False:
+    if not base.pinned.config.get("tie_word_embeddings", base.family.tied):
         return None
     for copy, source in base.family.ties:
         if copy == canonical and source in base.names:

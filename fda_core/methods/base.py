@@ -62,6 +62,13 @@ class Method(ABC):
     min_experts: int = 1
     max_experts: int | None = None
     uses_weights: bool = False
+    workspace_tensors: ClassVar[float] = 4.0
+    """What `merge_tensor` needs at most beyond base and deltas, in tensors of the base's size.
+
+    For contiguous float32 tensors of millions of elements, with any number of experts, and
+    matrices with sides of at most one to four. Smaller tensors need a few
+    megabytes more; so do rows of millions of elements where they are ranked (della: ten rows).
+    """
     Parameters: ClassVar[type[MethodParameters]]
 
     def __init__(self, parameters: MethodParameters) -> None:

@@ -8,11 +8,12 @@ the start makes of them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from fda_core.anchors.config import AdaptConfig, ConstructConfig
+from fda_core.checkpoints.layers import Scope
 from fda_core.contract.recipe import MethodSpec
 from fda_core.methods import base, registry
 from fda_core.methods.lazy_torch import torch
@@ -32,8 +33,10 @@ class FdaParameters(base.MethodParameters):
         description="Where adaptation begins: base, or any other method, by name or with "
         "parameters: {name: tsvm, scale: 1.0}.",
     )
-    scope: Literal["layer"] = Field(
-        default="layer", description="What is fitted: the whole residual block."
+    scope: Scope = Field(
+        default="layer",
+        description="What is fitted: the whole residual block, or its MLP alone, on anchors that "
+        "are single rows; the paper's choice for language models, with 8192 anchors.",
     )
     construction: ConstructConfig = Field(default=ConstructConfig(), alias="construct")
     adaptation: AdaptConfig = Field(default=AdaptConfig(), alias="adapt")
@@ -46,6 +49,12 @@ class FdaParameters(base.MethodParameters):
         if spec.name == BASE and spec.parameters:
             raise ValueError("the start 'base' has no parameters")
         return spec
+
+    @model_validator(mode="after")
+    def _rows_have_no_tokens(self) -> FdaParameters:
+        if self.scope == "mlp" and self.construction.tokens is not None:
+            raise ValueError("construct.tokens is for scope: layer; an MLP's anchors are rows")
+        return self
 
 
 class Fda(base.Method):

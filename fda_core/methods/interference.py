@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from fda_core.errors import NumericsError
-from fda_core.methods.elementwise import sum_into_first
+from fda_core.methods.elementwise import squared_norm, sum_into_first
 from fda_core.methods.lazy_torch import torch
 from fda_core.methods.spectral import columns_of, eigh, gram
 
@@ -53,7 +53,7 @@ def measurable(deltas: Sequence[Tensor], *, name: str) -> list[Measured]:
     """
     measured = []
     for delta in deltas:
-        norm = float(torch.linalg.vector_norm(delta, dtype=torch.float64))
+        norm = math.sqrt(squared_norm(delta))
         if not math.isfinite(norm):
             raise NumericsError(
                 f"{name}: a task vector's norm is {norm}",
@@ -123,7 +123,7 @@ def _filtered_in_column_space(
 
     d = _zeros(*deltas[0].shape, like=deltas[0])
     for delta, norm in experts:
-        _add_cube_(d, delta, divisor=norm**2)
+        add_cube_(d, delta, divisor=norm**2)
     merged = sum_into_first(deltas).mul_(start)
     for part in columns_of(merged.T):
         first = merged[part].double()
@@ -196,7 +196,7 @@ def _c_and_d(experts: Sequence[Measured]) -> tuple[Tensor, Tensor]:
     return c, d
 
 
-def _add_cube_(total: Tensor, delta: Tensor, *, divisor: float) -> None:
+def add_cube_(total: Tensor, delta: Tensor, *, divisor: float) -> None:
     """Add τ τᵀ τ / divisor, in float64, by way of the smaller Gram matrix."""
     if delta.shape[0] > delta.shape[1]:
         total, delta = total.T, delta.T

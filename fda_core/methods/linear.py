@@ -37,6 +37,7 @@ class Linear(TaskVectorMethod):
     summary = "Weighted average of the experts' parameters."
     paper = "arXiv 2203.05482"
     cost = "A"
+    workspace_tensors = 0.25
     uses_weights = True
     Parameters = LinearParameters
     parameters: LinearParameters

@@ -115,6 +115,12 @@ def eigh(symmetric: Tensor, *, name: str) -> tuple[Tensor, Tensor]:
     return values, vectors
 
 
+def cholesky(symmetric: Tensor, *, name: str) -> Tensor:
+    """Return the lower Cholesky factor of a float64 positive definite matrix."""
+    (factor,) = _robustly(lambda matrix: (torch.linalg.cholesky(matrix),), symmetric, name)
+    return factor
+
+
 def _svd(matrix: Tensor, name: str) -> tuple[Tensor, Tensor, Tensor]:
     thin = partial(torch.linalg.svd, full_matrices=False)
     left, values, right = _robustly(thin, matrix, name)

@@ -42,6 +42,7 @@ class TaskArithmetic(TaskVectorMethod):
     summary = "Base plus the scaled sum of the task vectors."
     paper = "arXiv 2212.04089"
     cost = "A"
+    workspace_tensors = 0.25
     uses_weights = True
     Parameters = TaskArithmeticParameters
     parameters: TaskArithmeticParameters

@@ -8,19 +8,19 @@ negative entries), so that turning all signs around turns the result around.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from fda_core.methods.base import TensorInputs
-from fda_core.methods.elementwise import disjoint_sum, keep_largest_, majority_sign
-from fda_core.methods.task_vector import TaskVectorMethod, TaskVectorParameters
+from fda_core.methods.elementwise import keep_largest_, majority_sign
+from fda_core.methods.sparse import Elected, ElectedParameters
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class TiesParameters(TaskVectorParameters):
+class TiesParameters(ElectedParameters):
     """Settings of TIES."""
 
     density: float = Field(
@@ -38,7 +38,7 @@ class TiesParameters(TaskVectorParameters):
     )
 
 
-class Ties(TaskVectorMethod):
+class Ties(Elected):
     """θ = θ_0 + λ · (sum or mean of the trimmed entries that have the elected sign).
 
     Per tensor: (1) y_e = w_e · (largest `density` of τ_e, else 0); (2) the sign of Σ y_e is
@@ -51,34 +51,25 @@ class Ties(TaskVectorMethod):
     summary = "Trims small updates, elects a sign per entry and merges the updates that agree."
     paper = "arXiv 2306.01708"
     cost = "A"
-    uses_weights = True
     Parameters = TiesParameters
     parameters: TiesParameters
 
-    def merged_delta(self, inputs: TensorInputs) -> Tensor:
-        """Return the disjoint merge of the trimmed, weighted task vectors.
+    def sparsify_(self, delta: Tensor, *, seed: int) -> float:  # noqa: ARG002
+        """Trim to the largest entries; nothing makes up for the rest.
 
-        Peak memory beyond the inputs: the entries that share the threshold's leading bits, a
-        few percent of one tensor; one tensor at worst, if all entries are equally large.
+        Peak memory: nothing beyond the inputs.
         """
-        settings = self.parameters
-        paper = settings.rules == "paper"
-        flats = [delta.reshape(-1) for delta in inputs.deltas]
-        for flat, weight in zip(flats, inputs.weights, strict=True):
-            self._trim_(flat)
-            if weight != 1:
-                flat.mul_(weight)
-        votes = [1.0] * len(flats) if paper else inputs.weights
-        merged = disjoint_sum(
-            flats,
-            zero_sign=majority_sign(flats) if paper else 1,
-            votes=votes if settings.merge == "mean" else None,
-        )
-        return merged.view_as(inputs.base)
-
-    def _trim_(self, flat: Tensor) -> None:
-        kept = int(self.parameters.density * flat.numel())
+        kept = int(self.parameters.density * delta.numel())
         if self.parameters.rules == "paper":
-            keep_largest_(flat, kept + 1, ties=True)
+            keep_largest_(delta.view(-1), kept + 1, ties=True)
         else:
-            keep_largest_(flat, max(kept, 1), ties=False)
+            keep_largest_(delta.view(-1), max(kept, 1), ties=False)
+        return 1.0
+
+    def zero_sign(self, flats: Sequence[Tensor]) -> int:
+        """Return the sign elected where the sum is zero."""
+        return majority_sign(flats) if self.parameters.rules == "paper" else 1
+
+    def votes(self, weights: Sequence[float]) -> Sequence[float]:
+        """Return one vote per entry, or the experts' weights under mergekit's rules."""
+        return [1.0] * len(weights) if self.parameters.rules == "paper" else weights

@@ -34,6 +34,7 @@ class Tsvm(MatrixMethod):
     summary = "Adds each expert's leading singular directions, made orthogonal to the others'."
     paper = "arXiv 2412.00081"
     cost = "B"
+    workspace_tensors = 10.5
     Parameters = SpectralParameters
     parameters: SpectralParameters
 

@@ -74,6 +74,7 @@ class Wudi(MatrixMethod):
     summary = "Descends to the update that interferes least with each expert's own inputs."
     paper = "arXiv 2503.08099"
     cost = "C"
+    workspace_tensors = 33.0
     Parameters = WudiParameters
     parameters: WudiParameters
 
@@ -100,6 +101,7 @@ class FilteredWudi(MatrixMethod):
 
     paper = "arXiv 2503.08099, code only (MLLMerging repository)"
     cost = "B"
+    workspace_tensors = 33.0
     parameters: InterferenceParameters
 
     @abstractmethod

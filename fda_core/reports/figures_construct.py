@@ -158,7 +158,7 @@ def _curve_table(metrics: Metrics) -> Table:
             item.expert,
             str(item.layer),
             item.init,
-            f"{item.anchors} × {item.tokens}",
+            f"{item.anchors} × {item.tokens}" if item.tokens else f"{item.anchors} rows",
             number(item.alignment_start),
             number(item.alignment_best),
             str(item.best_step),

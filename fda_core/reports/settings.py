@@ -37,6 +37,7 @@ def parameter_rows(plan: Plan, manifest: Manifest) -> list[tuple[str, str]]:
     rows += [
         ("outside", recipe.outside),
         ("heads", recipe.heads),
+        ("vocabulary", recipe.vocabulary),
         ("dtype.compute", recipe.dtype.compute),
         ("dtype.output", recipe.dtype.output),
         ("seed", str(manifest.seed)),

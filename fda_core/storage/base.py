@@ -3,7 +3,10 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
+
+CLAIM: Final = ".fda-publishing"
+"""Name of the object that an object store keeps at a target while it moves things there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +80,8 @@ class Storage(Protocol):
     def move_into_place(self, staging: str, target: str) -> None:
         """Make everything below `staging` appear at `target`, which must not exist.
 
-        On a file system in one step; on object stores index files last.
+        On a file system in one step. On object stores index files last, under a claim at
+        the target that holds the staging's address; a move that was killed can be repeated.
         """
         ...
 

@@ -8,6 +8,7 @@ from fda_core.contract import uris
 from fda_core.errors import UnsupportedScheme
 from fda_core.storage.base import ObjectInfo, ObjectWriter, Storage
 from fda_core.storage.local import LocalStorage
+from fda_core.storage.s3 import S3Storage
 
 StorageFactory = Callable[[], Storage]
 
@@ -101,7 +102,12 @@ def storages(roots: Sequence[str] | None = None) -> Storages:
 
     Each storage takes the roots of its own scheme.
     """
-    return Storages({"file": lambda: LocalStorage(_of_scheme(roots, "file"))})
+    return Storages(
+        {
+            "file": lambda: LocalStorage(_of_scheme(roots, "file")),
+            "s3": lambda: S3Storage(_of_scheme(roots, "s3")),
+        }
+    )
 
 
 def _of_scheme(roots: Sequence[str] | None, kind: str) -> Sequence[str] | None:

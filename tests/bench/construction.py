@@ -94,7 +94,8 @@ def _module(tower: Tower, config: dict[str, int]) -> nn.Module:
     from fda_core.blocks.modules import build_module
 
     torch.manual_seed(0)
-    module = build_module(tower.block or "", config).to_empty(device="cpu").requires_grad_(True)
+    module = build_module(tower.block or "", config).module
+    module.to_empty(device="cpu").requires_grad_(True)
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.copy_(torch.randn(parameter.shape) * 0.03 + (parameter.ndim == 1))

@@ -204,3 +204,19 @@ def test_an_interrupt_keeps_the_journal_says_how_to_go_on_and_exits_130(
     assert again.returncode == 0, said
     assert f'"units_from_journal": {before}' in out
     assert _digests(folder) == undisturbed
+
+
+@pytest.mark.slow
+def test_two_processes_on_one_recipe_make_one_output_and_both_succeed(
+    models, undisturbed, tmp_path
+):
+    folder = tmp_path / "job"
+    recipe = _recipe(models, folder)
+    both = [_start(recipe, "--workers", "1", "--json") for _ in range(2)]
+    ends = [(merge.communicate(timeout=120), merge.returncode) for merge in both]
+    assert [code for _, code in ends] == [0, 0], ends
+    finished_by = sorted('"already_done": true' in out for (out, _), _ in ends)
+    assert finished_by == [False, True]
+    assert _digests(folder) == undisturbed
+    verify = [sys.executable, "-m", "fda_core.cli", "verify", str(folder / "merged")]
+    assert subprocess.run(verify, capture_output=True, check=False).returncode == 0

@@ -1,6 +1,8 @@
 """Tiny random models of every family, built by the transformers library itself."""
 
+import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,120 @@ def _clip() -> nn.Module:
     return CLIPModel(CLIPConfig(text_config=text, vision_config=dict(_IMAGE), projection_dim=8))
 
 
+def _gpt2() -> nn.Module:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=41,
+            n_embd=16,
+            n_layer=3,
+            n_head=2,
+            n_positions=20,
+            n_inner=24,
+            scale_attn_by_inverse_layer_idx=True,
+        )
+    )
+
+
+def _llama() -> nn.Module:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    return LlamaForCausalLM(LlamaConfig(**_DECODER))
+
+
+def _llama_scaled() -> nn.Module:
+    """Return one with tied embeddings, biases, and Llama 3's way to stretch positions."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    rope = {
+        "rope_type": "llama3",
+        "rope_theta": 100.0,
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8,
+    }
+    return LlamaForCausalLM(
+        LlamaConfig(
+            **_DECODER,
+            rope_parameters=rope,
+            tie_word_embeddings=True,
+            attention_bias=True,
+            mlp_bias=True,
+        )
+    )
+
+
+def _mistral() -> nn.Module:
+    from transformers import MistralConfig, MistralForCausalLM
+
+    return MistralForCausalLM(MistralConfig(**_DECODER, sliding_window=2, head_dim=4))
+
+
+def _qwen2() -> nn.Module:
+    """Return one with tied embeddings and a window in all layers but the first."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    return Qwen2ForCausalLM(
+        Qwen2Config(
+            **_DECODER,
+            use_sliding_window=True,
+            sliding_window=3,
+            max_window_layers=1,
+            tie_word_embeddings=True,
+        )
+    )
+
+
+def _qwen3() -> nn.Module:
+    """Return one whose heads are wider than the model, without windows."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    return Qwen3ForCausalLM(Qwen3Config(**_DECODER, head_dim=8))
+
+
+def _gemma2() -> nn.Module:
+    """Return one whose scores reach the soft cap; every other layer has a window."""
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    return Gemma2ForCausalLM(
+        Gemma2Config(
+            **_DECODER,
+            head_dim=8,
+            sliding_window=2,
+            query_pre_attn_scalar=4,
+            attn_logit_softcapping=0.3,
+        )
+    )
+
+
+def _phi3() -> nn.Module:
+    """Return one with a window whose heads have positions in half of their width only."""
+    from transformers import Phi3Config, Phi3ForCausalLM
+
+    return Phi3ForCausalLM(
+        Phi3Config(**_PHI3, sliding_window=3, partial_rotary_factor=0.5, pad_token_id=0)
+    )
+
+
+def _phi3_long() -> nn.Module:
+    """Return one with Phi-3's own way to stretch positions, used beyond its first reach."""
+    from transformers import Phi3Config, Phi3ForCausalLM
+
+    rope = {
+        "rope_type": "longrope",
+        "rope_theta": 100.0,
+        "short_factor": [1.0, 1.5],
+        "long_factor": [2.0, 4.0],
+    }
+    return Phi3ForCausalLM(
+        Phi3Config(
+            **_PHI3, rope_parameters=rope, original_max_position_embeddings=5, pad_token_id=0
+        )
+    )
+
+
 _TEXT: dict[str, Any] = {
     "hidden_size": 16,
     "num_hidden_layers": 3,
@@ -68,6 +184,8 @@ _TEXT: dict[str, Any] = {
     "intermediate_size": 24,
     "max_position_embeddings": 20,
 }
+_DECODER: dict[str, Any] = dict(_TEXT, vocab_size=41, num_attention_heads=4, num_key_value_heads=2)
+_PHI3 = dict(_DECODER, bos_token_id=1, eos_token_id=2)
 _DINO: dict[str, Any] = {
     "hidden_size": 16,
     "num_hidden_layers": 3,
@@ -86,7 +204,20 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "dinov2_swiglu": _dinov2_swiglu,
     "clip_vision": _clip_vision,
     "clip": _clip,
+    "gpt2": _gpt2,
+    "llama": _llama,
+    "llama_scaled": _llama_scaled,
+    "mistral": _mistral,
+    "qwen2": _qwen2,
+    "qwen3": _qwen3,
+    "gemma2": _gemma2,
+    "phi3": _phi3,
+    "phi3_long": _phi3_long,
 }
+
+_ROTARY = ("llama", "llama_scaled", "mistral", "qwen2", "qwen3", "gemma2", "phi3", "phi3_long")
+DECODERS = {"gpt2": "transformer.h", **dict.fromkeys(_ROTARY, "model.layers")}
+"""Where the transformers library keeps the layers of the causal language models in memory."""
 
 
 def build_model(kind: str, *, seed: int = 0) -> nn.Module:
@@ -111,11 +242,25 @@ def save_model(kind: str, folder: Path, *, seed: int = 0) -> nn.Module:
     return model
 
 
+def save_expert(model: nn.Module, folder: Path, *, seed: int, size: float = 0.02) -> nn.Module:
+    """Save a fine-tune whose every parameter has moved, and return it."""
+    tuned = copy.deepcopy(model)
+    numbers = torch.Generator().manual_seed(3000 + seed)
+    with torch.no_grad():
+        for parameter in tuned.parameters():
+            parameter.add_(size * torch.randn(parameter.shape, generator=numbers))
+    tuned.save_pretrained(folder)
+    return tuned
+
+
 def run_layers(kind: str, model: nn.Module) -> list[torch.Tensor]:
     """Return the hidden states before and after every layer for some random input."""
     generator = torch.Generator().manual_seed(7)
     ids = torch.randint(3, 39, (3, 6), generator=generator)
     pixels = torch.randn(3, 3, 8, 8, generator=generator)
+    if kind in DECODERS:
+        calls = layer_calls(kind, model, ids)
+        return [call.x for call in calls] + [calls[-1].output]
     with torch.no_grad():
         if kind == "clip":
             output = model.vision_model(pixel_values=pixels, output_hidden_states=True)
@@ -124,3 +269,34 @@ def run_layers(kind: str, model: nn.Module) -> list[torch.Tensor]:
         else:
             output = model(pixel_values=pixels, output_hidden_states=True)
     return list(output.hidden_states)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerCall:
+    """What the library's model gave one of its layers, and what it got."""
+
+    x: torch.Tensor
+    more: tuple[Any, ...]
+    named: dict[str, Any]
+    output: torch.Tensor
+
+
+def layer_calls(kind: str, model: nn.Module, ids: torch.Tensor) -> list[LayerCall]:
+    """Return every layer's call in one pass of a causal language model.
+
+    Watched from outside, since the hidden states such models return end after the last norm.
+    """
+    calls: list[LayerCall] = []
+
+    def watch(_module: nn.Module, given: Any, named: dict[str, Any], output: Any) -> None:
+        calls.append(LayerCall(x=given[0], more=given[1:], named=named, output=output))
+
+    hooks = [
+        layer.register_forward_hook(watch, with_kwargs=True)
+        for layer in model.get_submodule(DECODERS[kind]).children()
+    ]
+    with torch.no_grad():
+        model(input_ids=ids, use_cache=False)
+    for hook in hooks:
+        hook.remove()
+    return calls

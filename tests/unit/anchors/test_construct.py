@@ -6,10 +6,11 @@ torch's function and lets autograd differentiate all of it.
 """
 
 import math
+from importlib import import_module
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from fda_core.anchors.config import ConstructConfig
@@ -38,7 +39,7 @@ def _oracle(pair: LayerPair, start: Tensor, *, distance: str, whole: bool, steps
     losses, path = [], []
     for _ in range(steps):
         optimiser.zero_grad()
-        similarity = _oracle_similarity(distance, _out(base, x), _out(expert, x))
+        similarity = _oracle_similarity(distance, pair.call(base, x), pair.call(expert, x))
         gradients = torch.autograd.grad(similarity, parameters, create_graph=True)
         if whole:
             g = torch.cat([gradient.flatten() for gradient in gradients])
@@ -56,11 +57,6 @@ def _oracle(pair: LayerPair, start: Tensor, *, distance: str, whole: bool, steps
     return path, losses
 
 
-def _out(module: nn.Module, x: Tensor) -> Tensor:
-    output = module(x, None)
-    return output[0] if isinstance(output, tuple) else output
-
-
 def _start(n: int = 6, t: int = 5, d: int = 16) -> Tensor:
     return torch.randn(n, t, d, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 
@@ -76,21 +72,46 @@ def bert() -> LayerPair:
 
 
 @pytest.fixture
-def wide_softmax(monkeypatch):
-    """Let the library's attention keep float64: ViT and CLIP take the softmax in float32.
+def all_in_float64(monkeypatch):
+    """Let the library keep float64 where it takes softmaxes and root mean squares in float32.
 
-    In float32 its rounding is the gradient of a key bias, which the oracle's cosine divides by
-    its own length.
+    In float32 the softmax's rounding is the gradient of a key bias, which the oracle's cosine
+    divides by its own length.
     """
     monkeypatch.setattr(
         torch.nn.functional, "softmax", lambda x, dim, **_dtype: torch.softmax(x, dim=dim)
     )
 
+    def normed(x, eps):
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps)
 
-@pytest.mark.usefixtures("wide_softmax")
+    for name in ("llama", "mistral", "qwen2", "qwen3", "phi3"):
+        module = import_module(f"transformers.models.{name}.modeling_{name}")
+        norm = getattr(module, f"{name.capitalize()}RMSNorm")
+        monkeypatch.setattr(
+            norm, "forward", lambda self, x: self.weight * normed(x, self.variance_epsilon)
+        )
+    from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
+
+    monkeypatch.setattr(
+        Gemma2RMSNorm, "forward", lambda self, x: normed(x, self.eps) * (1 + self.weight)
+    )
+
+
+@pytest.mark.usefixtures("all_in_float64")
 @pytest.mark.parametrize("kind", STACKS)
 def test_anchors_and_alignment_agree_with_a_double_backward_for_ten_steps(kind):
-    pair, start = layer_pair(kind), _start()
+    _agree_for_ten_steps(layer_pair(kind), _start())
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma2", "phi3", "distilbert", "vit"])
+@pytest.mark.parametrize("tokens", [0, 3])
+def test_an_mlp_alone_agrees_on_rows_and_on_tokens(kind, tokens):
+    pair = layer_pair(kind, scope="mlp")
+    _agree_for_ten_steps(pair, _start(t=tokens) if tokens else _start(t=1)[:, 0])
+
+
+def _agree_for_ten_steps(pair, start):
     path, losses = _oracle(pair, start, distance="cosine", whole=False, steps=STEPS + 1)
     made = _run(pair, start, steps=STEPS + 1)
     count = len(pair.base)
@@ -230,6 +251,8 @@ def test_float32_follows_float64_closely(bert):
         expert={k: v.float() for k, v in bert.expert.items()},
         base_module=bert.base_module,
         expert_module=bert.expert_module,
+        more=bert.more,
+        named=bert.named,
     )
     wide, narrow = _run(bert, _start()), _run(single, _start().float())
     torch.testing.assert_close(

@@ -43,6 +43,14 @@ def test_shape_and_dtype_are_those_asked_for_and_the_draw_repeats(init):
     assert not torch.equal(first, _draw(init, base, expert, seed=2))
 
 
+@pytest.mark.parametrize("init", ["weight", "gaussian", "spectral"])
+def test_without_tokens_anchors_are_the_same_draws_as_rows(init):
+    base, expert = _layers()
+    rows = _draw(init, base, expert, n=12, t=0)
+    assert rows.shape == (12, D)
+    assert torch.equal(rows, _draw(init, base, expert, n=12, t=1)[:, 0])
+
+
 def test_weight_rows_are_different_rows_of_the_experts_matrices_of_that_width():
     base, expert = _layers()
     drawn = _draw("weight", base, expert).reshape(-1, D)

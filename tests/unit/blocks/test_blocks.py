@@ -38,7 +38,7 @@ def test_every_layer_maps_its_hidden_state_to_the_next(kind, tmp_path):
     family, config, layers = _layers(tmp_path)
     assert sorted(layers) == [0, 1, 2]
     for number, layer in layers.items():
-        block = build_block(family.towers[0], config, _shapes(layer))
+        block = build_block(family.towers[0], config, _shapes(layer), layer=number)
         with torch.no_grad():
             found = block(layer, states[number])
         torch.testing.assert_close(found, states[number + 1], rtol=0, atol=ROUNDING)
@@ -60,7 +60,7 @@ def test_the_output_does_not_depend_on_insensitive_tensors_and_does_on_all_other
     model = save_model(kind, tmp_path)
     states = run_layers(kind, model)
     family, config, layers = _layers(tmp_path)
-    block = build_block(family.towers[0], config, _shapes(layers[1]))
+    block = build_block(family.towers[0], config, _shapes(layers[1]), layer=1)
     layer = {part: tensor.double() for part, tensor in layers[1].items()}
     x = states[1].double()
     before = block(layer, x)

@@ -1,4 +1,4 @@
-"""TSV-Merge and Iso-C, and the factorisations under them, against plain SVDs."""
+"""TSV-Merge, Iso-C and Iso-CTS, and the factorisations under them, against plain SVDs."""
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from fda_core.contract.recipe import MethodSpec
 from fda_core.errors import NumericsError
 from fda_core.methods import spectral
 from fda_core.methods.base import TensorInputs
+from fda_core.methods.iso import IsoCts
 from fda_core.methods.registry import resolve
 from fda_core.methods.spectral import gram, multiply_, polar_, singular_triplets
 
@@ -70,7 +71,23 @@ def oracle_iso(deltas: list[np.ndarray]) -> np.ndarray:
     return s[keep].mean() * u[:, keep] @ vt[keep]
 
 
-ORACLES = {"tsvm": oracle_tsvm, "iso_c": oracle_iso}
+def oracle_iso_cts(deltas: list[np.ndarray]) -> np.ndarray:
+    r, m = min(deltas[0].shape), len(deltas)
+    own = min(round((r - int(r * 0.8)) / m), r // m)
+    u, s, vt = np.linalg.svd(sum(deltas), full_matrices=False)
+    common = min(r - own * m, int((s > TOLERANCE * s[0]).sum()))
+    us, ss, vs = [], [], []
+    for delta in deltas:
+        rest = delta - u[:, :common] @ u[:, :common].T @ delta
+        ur, sr, vrt = np.linalg.svd(rest, full_matrices=False)
+        keep = min(own, int((sr > TOLERANCE * max(sr[0], np.linalg.norm(delta))).sum()))
+        us, ss, vs = [*us, ur[:, :keep]], [*ss, sr[:keep]], [*vs, vrt[:keep].T]
+    us, ss, vs = [*us, u[:, :common]], [*ss, s[:common]], [*vs, vt[:common].T]
+    left, right = oracle_polar(np.hstack(us)), oracle_polar(np.hstack(vs))
+    return np.concatenate(ss).mean() * left @ right.T
+
+
+ORACLES = {"tsvm": oracle_tsvm, "iso_c": oracle_iso, "iso_cts": oracle_iso_cts}
 
 
 @pytest.mark.parametrize("name", ORACLES)
@@ -239,7 +256,56 @@ def test_a_float32_svd_that_fails_is_done_in_float64(monkeypatch):
     torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("name", ["tsvm", "iso_c", "wudi", "iwudi", "swudi", "aswudi"])
+@pytest.mark.parametrize("rank", [1, 5, 6, 48, 49, 384])
+@pytest.mark.parametrize("experts", [1, 2, 3, 8, 30])
+@pytest.mark.parametrize("fraction", [0.0, 0.5, 0.8, 1.0])
+def test_iso_cts_shares_out_all_directions(rank, experts, fraction):
+    method = resolve(MethodSpec(name="iso_cts", parameters={"common_fraction": fraction}))
+    assert isinstance(method, IsoCts)
+    common, own = method.shares(rank, experts)
+    assert common + own * experts == rank
+    assert common >= 0
+    published = round((rank - int(rank * fraction)) / experts)
+    assert own == published or published * experts > rank
+
+
+def test_iso_cts_of_many_experts_is_iso_c():
+    deltas = matrices((6, 9), 5)
+    torch.testing.assert_close(merged_delta("iso_cts", deltas), merged_delta("iso_c", deltas))
+
+
+def test_iso_cts_with_everything_common_is_iso_c_and_with_nothing_has_no_need_of_the_sum():
+    deltas = matrices((6, 9), 2)
+    all_common = merged_delta("iso_cts", deltas, common_fraction=1.0)
+    torch.testing.assert_close(all_common, merged_delta("iso_c", deltas))
+    opposite = [deltas[0], -deltas[0]]
+    merged = merged_delta("iso_cts", opposite, common_fraction=0.0)
+    assert merged.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("fraction", [0.5, 0.8])
+def test_iso_cts_of_experts_that_cancel_has_their_own_directions_only(dtype, fraction):
+    (delta,) = matrices((8, 10), 1, dtype=dtype)
+    merged = merged_delta("iso_cts", [delta, -delta], common_fraction=fraction)
+    assert merged.isfinite().all()
+    assert merged.norm() < 10 * delta.norm()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(30, 12), (12, 30)])
+def test_iso_cts_takes_no_rounding_for_an_expert_s_own_direction(dtype, shape):
+    (delta,) = matrices(shape, 1, rank=2, dtype=dtype)
+    found = merged_delta("iso_cts", [delta, 2 * delta]).double()
+    u, s, vt = torch.linalg.svd(3 * delta.double(), full_matrices=False)
+    expected = s[:2].mean() * u[:, :2] @ vt[:2]
+    torch.testing.assert_close(found, expected, rtol=0, atol=100 * DTYPES[dtype])
+
+
+MATRIX = ["tsvm", "iso_c", "iso_cts", "ace", "wudi", "iwudi", "swudi", "aswudi", "optmerge"]
+
+
+@pytest.mark.parametrize("name", MATRIX)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", [1, 2, 5, 40])
 def test_nan_is_an_error_that_names_the_tensor(name, dtype, size):

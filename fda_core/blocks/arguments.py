@@ -1,0 +1,73 @@
+"""What a layer is given beside its parameters: its input, and for decoders mask and positions.
+
+The library's models make the mask and the rotary angles once per forward pass and hand them
+to every layer. Here they are made for anchors: no padding, positions 0 to t − 1.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Arguments = Callable[[Tensor], tuple[tuple[Any, ...], dict[str, Any]]]
+"""From the input to a module's positional and keyword arguments."""
+
+
+def unmasked(x: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments of an encoder layer: every token sees every other."""
+    return (x, None), {}
+
+
+def alone(x: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments of a module that takes its input and nothing else."""
+    return (x,), {}
+
+
+class Causal:
+    """The arguments of a decoder layer: a causal mask, windowed or not, and rotary angles."""
+
+    def __init__(self, *, window: int | None, rotary: Callable[[], nn.Module] | None) -> None:
+        """Take how many tokens back a token sees (None: all), and a maker of the angles."""
+        self._window = window
+        self._rotary = rotary
+        self._made: dict[tuple[int, torch.dtype, torch.device], dict[str, Any]] = {}
+
+    def __call__(self, x: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return them for x of shape (n, t, d)."""
+        key = (x.shape[1], x.dtype, x.device)
+        if key not in self._made:
+            self._made[key] = self._make(*key)
+        return (x,), self._made[key]
+
+    def _make(self, tokens: int, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
+        made: dict[str, Any] = {
+            "attention_mask": causal_mask(tokens, self._window, dtype=dtype).to(device)
+        }
+        if self._rotary is not None:
+            cos, sin = rotary_angles(self._rotary, tokens)
+            made["position_embeddings"] = (cos.to(device, dtype), sin.to(device, dtype))
+        return made
+
+
+def causal_mask(tokens: int, window: int | None, *, dtype: torch.dtype) -> Tensor:
+    """Return (1, 1, t, t) to add to scores: 0 where a query sees a key, else the lowest number.
+
+    A query sees itself and what comes before it, with a window of w no more than w keys.
+    """
+    query, key = torch.arange(tokens)[:, None], torch.arange(tokens)[None, :]
+    seen = key <= query
+    if window is not None:
+        seen &= key > query - window
+    mask = torch.zeros(tokens, tokens, dtype=dtype)
+    return mask.masked_fill_(~seen, torch.finfo(dtype).min)[None, None]
+
+
+def rotary_angles(make: Callable[[], nn.Module], tokens: int) -> tuple[Tensor, Tensor]:
+    """Return cosines and sines of positions 0 to t − 1, (1, t, head width), float32 on the CPU.
+
+    The module is made anew: some scalings change it with the longest input it has seen.
+    """
+    with torch.device("cpu"), torch.no_grad():
+        cos, sin = make()(torch.zeros(1), torch.arange(tokens)[None])
+    return cos, sin

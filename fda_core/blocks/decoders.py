@@ -1,0 +1,90 @@
+"""Decoder layers of causal language models: the library's classes and how they see.
+
+All but GPT-2's have rotary positions, made by the library's own class from the config, scaled
+in whatever way it says. Which layers see through a sliding window each family says otherwise.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+from torch import nn
+
+from fda_core.blocks.arguments import Arguments, Causal
+
+Settings = Mapping[str, Any]
+Window = Callable[[Any, int], int | None]
+
+
+def _no_window(_config: Any, _layer: int) -> None:
+    """Return None: every layer sees all that came before."""
+
+
+def _one_window(config: Any, _layer: int) -> int | None:
+    """Return the window that all layers share, if the config has one."""
+    return config.sliding_window
+
+
+def _window_by_type(config: Any, layer: int) -> int | None:
+    """Return the window if the config's list has this layer as a sliding one."""
+    kind = config.layer_types[layer]
+    if kind == "full_attention":
+        return None
+    if kind != "sliding_attention" or config.sliding_window is None:
+        raise ValueError(
+            f"layer {layer} is {kind!r} with sliding_window {config.sliding_window}; only "
+            "full_attention, and sliding_attention with a window, are known"
+        )
+    return config.sliding_window
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Kind:
+    """The names of a family's classes in its modules, and its windows."""
+
+    stem: str
+    layer: str = "DecoderLayer"
+    rotary: bool = True
+    window: Window = _no_window
+
+
+_KINDS = {
+    "gpt2": _Kind(stem="GPT2", layer="Block", rotary=False),
+    "llama": _Kind(stem="Llama"),
+    "mistral": _Kind(stem="Mistral", window=_one_window),
+    "qwen2": _Kind(stem="Qwen2", window=_window_by_type),
+    "qwen3": _Kind(stem="Qwen3", window=_window_by_type),
+    "gemma2": _Kind(stem="Gemma2", window=_window_by_type),
+    "phi3": _Kind(stem="Phi3", window=_one_window),
+}
+
+
+def _build(name: str, settings: Settings, layer: int) -> tuple[nn.Module, Arguments]:
+    kind = _KINDS[name]
+    package = f"transformers.models.{name}"
+    configuration = import_module(f"{package}.configuration_{name}")
+    modeling = import_module(f"{package}.modeling_{name}")
+    config = getattr(configuration, f"{kind.stem}Config")(**settings)
+    config._attn_implementation = "eager"
+    _check_causal(config)
+    if name == "gpt2":
+        config.reorder_and_upcast_attn = False  # the same function, rounded for half precision
+    module = getattr(modeling, kind.stem + kind.layer)(config, layer)
+    rotary = getattr(modeling, f"{kind.stem}RotaryEmbedding") if kind.rotary else None
+    return module, Causal(
+        window=kind.window(config, layer), rotary=rotary and partial(rotary, config)
+    )
+
+
+def _check_causal(config: Any) -> None:
+    if not getattr(config, "is_causal", True) or getattr(
+        config, "use_bidirectional_attention", None
+    ):
+        raise ValueError("it asks for attention in both directions")
+
+
+DECODERS: Mapping[str, Callable[[Settings, int], tuple[nn.Module, Arguments]]] = {
+    name: partial(_build, name) for name in _KINDS
+}

@@ -1,0 +1,185 @@
+"""Resolve a recipe's `vary` against real tensors: which parameters and weights each one gets.
+
+Every combination that comes out is checked by the method here, before any work.
+"""
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from fda_core.contract.plan import PlannedTensor, TensorRule, TensorSetting
+from fda_core.contract.recipe import MethodSpec, Recipe
+from fda_core.contract.vary import Variation, value_at
+from fda_core.engine.inputs import Matched
+from fda_core.errors import BadParameter, UnknownKey
+from fda_core.methods.fda import Fda
+from fda_core.methods.linear import normalized
+from fda_core.methods.registry import method_class, resolve
+
+Place = tuple[int, int]
+"""A layer's number inside its tower, and how many layers the tower has."""
+
+
+def check_layer_count(recipe: Recipe, layers: int) -> None:
+    """Refuse a base that has not as many layers as the recipe says it must have."""
+    if recipe.layers is not None and recipe.layers != layers:
+        raise BadParameter(
+            f"the recipe is for {recipe.layers} layers, the base has {layers}",
+            hint="Layers are neither left out nor repeated here; merge whole models.",
+            key="layers",
+        )
+
+
+def vary_tensors(
+    tensors: Sequence[PlannedTensor], recipe: Recipe, matched: Matched
+) -> tuple[list[PlannedTensor], tuple[TensorSetting, ...]]:
+    """Return the tensors with the index of their setting, and the distinct settings.
+
+    The recipe's method must be resolved. Raises `BadParameter` or `UnknownKey` for what the
+    method does not take. An entry that no merged tensor falls under becomes a warning.
+    """
+    if not recipe.vary:
+        return list(tensors), ()
+    _check_entries(recipe, layers=1 + max((t.layer or 0 for t in tensors), default=0))
+    return _Settings(recipe, matched).resolve(tensors)
+
+
+def _check_entries(recipe: Recipe, *, layers: int) -> None:
+    kind = method_class(recipe.method.name)
+    if kind is Fda:
+        raise BadParameter(
+            "vary: the layers of an FDA merge all have the same parameters and weights",
+            hint="Leave vary: out, or merge with another method.",
+            key="vary",
+        )
+    weighs = resolve(recipe.method).uses_weights
+    known = [field.alias or name for name, field in kind.Parameters.model_fields.items()]
+    experts = [expert.name for expert in recipe.experts]
+    for number, entry in enumerate(recipe.vary):
+        _check_names(entry.set, known, f"vary.{number}.set", f"parameter of {kind.name}")
+        _check_names(entry.weights, experts, f"vary.{number}.weights", "expert")
+        if entry.weights and not weighs:
+            raise BadParameter(
+                f"vary.{number}.weights: {kind.name} does not weigh experts",
+                hint="Leave the weights out, or choose a method that weighs: `fda methods NAME`.",
+                key=f"vary.{number}.weights",
+            )
+        if entry.layers is not None and entry.layers[1] >= layers:
+            raise BadParameter(
+                f"vary.{number}.layers: {list(entry.layers)}, but the base has layers 0 to "
+                f"{layers - 1}",
+                hint="First and last layer, counted from 0.",
+                key=f"vary.{number}.layers",
+            )
+
+
+def _check_names(given: Mapping[str, Any], known: Sequence[str], where: str, what: str) -> None:
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            meant = f"Did you mean {near[0]!r}? " if near else ""
+            raise UnknownKey(
+                f"{where}.{name}: there is no such {what}",
+                hint=f"{meant}Known here: {', '.join(known)}.",
+                key=f"{where}.{name}",
+            )
+
+
+class _Settings:
+    """Collects the distinct settings of one plan."""
+
+    def __init__(self, recipe: Recipe, matched: Matched) -> None:
+        self._recipe = recipe
+        self._matched = matched
+        self._weights = {expert.name: expert.weight for expert in recipe.experts}
+        self._places = _places(matched)
+        self._index: dict[str, int | None] = {_key(recipe.method.parameters, self._weights): None}
+        self._found: list[TensorSetting] = []
+        self._used: set[int] = set()
+
+    def resolve(
+        self, tensors: Sequence[PlannedTensor]
+    ) -> tuple[list[PlannedTensor], tuple[TensorSetting, ...]]:
+        """Return the tensors with their settings."""
+        merged = [t for t in tensors if t.rule is TensorRule.MERGE]
+        setting = {tensor.name: self._setting(tensor) for tensor in merged}
+        for number, entry in enumerate(self._recipe.vary):
+            if number not in self._used:
+                self._matched.warnings.append(f"vary.{number} changes nothing: {_words(entry)}")
+        varied = [t.model_copy(update={"setting": setting.get(t.name)}) for t in tensors]
+        return varied, tuple(self._found)
+
+    def _setting(self, tensor: PlannedTensor) -> int | None:
+        """Return the index of a tensor's setting, adding it if it is new."""
+        parameters, weights = dict(self._recipe.method.parameters), dict(self._weights)
+        place = self._places[tensor.name]
+        for number, entry in enumerate(self._recipe.vary):
+            if _falls_under(tensor, entry):
+                self._used.add(number)
+                depth = _depth(tensor, place, entry)
+                parameters |= {key: value_at(v, depth) for key, v in entry.set.items()}
+                weights |= {name: float(value_at(v, depth)) for name, v in entry.weights.items()}
+        key = _key(parameters, weights)
+        if key not in self._index:
+            self._found.append(self._checked(tensor, parameters, weights))
+            self._index[key] = len(self._found) - 1
+        return self._index[key]
+
+    def _checked(
+        self, tensor: PlannedTensor, parameters: Mapping[str, Any], weights: Mapping[str, float]
+    ) -> TensorSetting:
+        spec = MethodSpec(name=self._recipe.method.name, parameters=dict(parameters))
+        method = resolve(spec, where=f"vary, for {tensor.name}")
+        if getattr(method.parameters, "normalize", False):
+            normalized([weights[name] for name in tensor.experts])
+        return TensorSetting(
+            parameters=method.parameters.model_dump(mode="json", by_alias=True),
+            weights=dict(weights),
+        )
+
+
+def _key(parameters: Mapping[str, Any], weights: Mapping[str, float]) -> str:
+    return json.dumps([dict(parameters), dict(weights)], sort_keys=True, default=repr)
+
+
+def _words(entry: Variation) -> str:
+    inside = "" if entry.layers is None else f" in layers {entry.layers[0]} to {entry.layers[1]}"
+    return f"no merged tensor{inside} is called like {entry.tensors or '*'!r}"
+
+
+def _places(matched: Matched) -> dict[str, Place | None]:
+    """Return every tensor's place, None for those in no layer."""
+    family = matched.base.family
+    found = {name: family.place(canonical) for canonical, name in matched.base.names.items()}
+    depths: dict[str, int] = {}
+    for place in found.values():
+        if place is not None:
+            depths[place[0].name] = max(depths.get(place[0].name, 0), place[1] + 1)
+    return {
+        name: None if place is None else (place[1], depths[place[0].name])
+        for name, place in found.items()
+    }
+
+
+def _falls_under(tensor: PlannedTensor, entry: Variation) -> bool:
+    if entry.tensors is not None and not fnmatchcase(tensor.name, entry.tensors):
+        return False
+    if entry.layers is None:
+        return True
+    return tensor.layer is not None and entry.layers[0] <= tensor.layer <= entry.layers[1]
+
+
+def _depth(tensor: PlannedTensor, place: Place | None, entry: Variation) -> float:
+    """Return how deep a tensor lies: 0 in the first layer, 1 in the last, 0 outside of all.
+
+    In an entry's layers if it names them, else in the tensor's tower. One layer alone is 1
+    deep. All of this is as mergekit has it.
+    """
+    if tensor.layer is None or place is None:
+        return 0.0
+    layer, count = place
+    if entry.layers is not None:
+        layer, count = tensor.layer - entry.layers[0], entry.layers[1] - entry.layers[0] + 1
+    return layer / (count - 1) if count > 1 else 1.0

@@ -1,0 +1,104 @@
+"""DARE: drop entries of each task vector at random, rescale the rest. ICML 2024, arXiv 2311.03099.
+
+Differences from the authors' code (MergeLM): masks are drawn per tensor and expert instead of
+from one generator over the model, so results agree in distribution, not bit for bit; and
+`dare_ties` does not trim by magnitude after dropping, as in mergekit.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from fda_core.methods.sparse import (
+    Elected,
+    ElectedParameters,
+    Rescale,
+    SparseMethod,
+    Summed,
+    SummedParameters,
+)
+from fda_core.methods.sparsify import absolute_sum, drop_
+from fda_core.methods.task_vector import TASK_ARITHMETIC_SCALE, TaskVectorParameters
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class DareParameters(TaskVectorParameters):
+    """Settings of dropping."""
+
+    density: float = Field(
+        default=0.5, gt=0, le=1, description="Probability that an entry stays; 1 drops nothing."
+    )
+    rescale: Rescale = Field(
+        default="inverse_probability",
+        description="What makes up for dropped entries: division by the density, as published, "
+        "or scaling to the absolute sum before dropping (mergekit), which for large tensors is "
+        "about the same.",
+    )
+
+
+class DareLinearParameters(DareParameters, SummedParameters):
+    """Settings of DARE with task arithmetic."""
+
+    scale: float = Field(
+        default=TASK_ARITHMETIC_SCALE, description="λ, the factor of the sum; 0 gives the base."
+    )
+
+
+class DareTiesParameters(DareParameters, ElectedParameters):
+    """Settings of DARE with sign election."""
+
+    scale: float = Field(
+        default=0.5, description="λ, the factor of the merged updates; 0 gives the base."
+    )
+
+
+class Dare(SparseMethod):
+    """M ~ Bernoulli(density) per entry, δ = M ⊙ τ / density."""
+
+    paper = "arXiv 2311.03099"
+    cost = "A"
+    parameters: DareParameters
+
+    def sparsify_(self, delta: Tensor, *, seed: int) -> float:
+        """Drop entries at random. Peak memory: nothing beyond the inputs."""
+        settings = self.parameters
+        if settings.density == 1:
+            return 1.0
+        if settings.rescale == "inverse_probability":
+            drop_(delta, density=settings.density, seed=seed)
+            return 1 / settings.density
+        before = absolute_sum(delta)
+        drop_(delta, density=settings.density, seed=seed)
+        return before / (absolute_sum(delta) or 1.0)
+
+
+class DareLinear(Dare, Summed):
+    """θ = θ_0 + λ Σ w_e M_e ⊙ τ_e / density, M_e ~ Bernoulli(density). All float tensors alike.
+
+    The recipe's seed, the tensor's name and the expert's name make the mask.
+    """
+
+    name = "dare_linear"
+    title = "DARE"
+    summary = "Drops updates at random, rescales the rest and adds them like task arithmetic."
+    Parameters = DareLinearParameters
+    parameters: DareLinearParameters
+
+
+class DareTies(Dare, Elected):
+    """DARE's sparse task vectors y_e, merged where they have the sign of Σ y_e.
+
+    θ = θ_0 + λ Σ_e [sign y_e = s] y_e with s = sign Σ y_e (+ for 0) and y_e as in
+    `dare_linear`. All float tensors alike. Trimming by magnitude as well, as MergeLM does, is
+    not part of it.
+    """
+
+    name = "dare_ties"
+    title = "DARE-TIES"
+    summary = "Drops updates at random, elects a sign per entry and merges those that agree."
+    Parameters = DareTiesParameters
+    parameters: DareTiesParameters

@@ -1,0 +1,88 @@
+"""The families' table against the library: what is tied, transposed, a buffer, an MLP."""
+
+import pytest
+from torch import nn
+
+from fda_core.checkpoints.layers import families
+from tests.support.layers import STACKS
+from tests.support.models import DECODERS, build_model
+
+BY_FAMILY = {kind: kind for kind in STACKS if kind in DECODERS}
+
+
+@pytest.mark.parametrize("kind", BY_FAMILY)
+def test_an_absent_tie_key_means_what_the_library_takes_it_to_mean(kind):
+    from transformers import AutoConfig
+
+    assert families()[kind].tied == AutoConfig.for_model(kind).tie_word_embeddings
+
+
+@pytest.mark.parametrize("kind", BY_FAMILY)
+def test_the_matrices_marked_transposed_are_the_librarys_conv1d(kind):
+    from transformers.pytorch_utils import Conv1D
+
+    layer = build_model(kind).get_submodule(STACKS[kind])[0]
+    stored = {name for name, module in layer.named_modules() if isinstance(module, Conv1D)}
+    assert families()[kind].towers[0].transposed == stored
+
+
+@pytest.mark.parametrize("kind", ["distilbert", "vit", "dinov2", "clip_vision", *BY_FAMILY])
+def test_the_mlp_is_one_module_with_two_or_three_linear_maps(kind):
+    tower = next(f.towers[0] for f in families().values() if f.towers[0].block == kind)
+    layer = build_model(kind).get_submodule(STACKS[kind])[0]
+    assert tower.mlp is not None
+    mlp = layer.get_submodule(tower.mlp)
+    inside = {name for name, module in mlp.named_modules() if list(module.parameters(False))}
+    bound = {name for disk in tower.bindings for name in tower.modules_of(f"{disk}.weight")}
+    assert {f"{tower.mlp}.{name}" for name in inside} <= bound
+    assert 2 <= len(inside) <= 3
+    assert not any(isinstance(module, nn.LayerNorm) for module in mlp.modules())
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_layers_without_an_mlp_module_have_no_mlp_scope(family):
+    tower = families()[family].towers[0]
+    assert tower.mlp is None
+    assert not tower.holds("intermediate.dense.weight", "mlp")
+    assert tower.holds("intermediate.dense.weight", "layer")
+
+
+def test_the_scope_mlp_holds_the_mlps_tensors_only():
+    tower = families()["llama"].towers[0]
+    assert tower.holds("mlp.gate_proj.weight", "mlp")
+    assert not tower.holds("self_attn.q_proj.weight", "mlp")
+    assert not tower.holds("post_attention_layernorm.weight", "mlp")
+    fused = families()["dinov2"].towers[0]
+    assert fused.holds("mlp.weights_in.weight", "mlp")
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "layer"),
+    [
+        ("gpt2", "h.3.attn.c_attn.bias", 3),
+        ("gpt2", "h.3.attn.bias", None),
+        ("gpt2", "h.3.attn.masked_bias", None),
+        ("llama", "layers.2.self_attn.rotary_emb.inv_freq", None),
+        ("llama", "layers.2.self_attn.q_proj.bias", 2),
+        ("llama", "lm_head.weight", None),
+    ],
+)
+def test_old_buffers_are_in_no_layer(family, name, layer):
+    place = families()[family].place(name)
+    assert (place and place[1]) == layer
+
+
+@pytest.mark.parametrize("name", ["score.weight", "classifier.bias", "qa_outputs.weight"])
+@pytest.mark.parametrize("kind", BY_FAMILY)
+def test_a_language_models_head_is_in_the_body_and_task_heads_are_not(kind, name):
+    family = families()[kind]
+    assert family.is_head(name)
+    assert not family.is_head("lm_head.weight")
+    assert not any(family.is_head(copy) for copy, _ in family.ties)
+
+
+def test_a_bias_is_never_transposed():
+    tower = families()["gpt2"].towers[0]
+    assert tower.is_transposed("mlp.c_fc.weight")
+    assert not tower.is_transposed("mlp.c_fc.bias")
+    assert not tower.is_transposed("ln_1.weight")
