@@ -116,7 +116,7 @@ def _check_needs(recipe: Recipe, method: Method) -> None:
                 raise BadParameter(
                     f"expert {expert.name!r} has weight {expert.weight:g}, but {method.name} does "
                     "not weigh experts",
-                    hint="Leave the weight out, or choose a method that weighs: `fda methods NAME`.",
+                    hint="Leave the weight out, or choose a method that weighs (`fda methods`).",
                     expert=expert.name,
                 )
 

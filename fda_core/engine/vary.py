@@ -63,7 +63,7 @@ def _check_entries(recipe: Recipe, *, layers: int) -> None:
         if entry.weights and not weighs:
             raise BadParameter(
                 f"vary.{number}.weights: {kind.name} does not weigh experts",
-                hint="Leave the weights out, or choose a method that weighs: `fda methods NAME`.",
+                hint="Leave the weights out, or choose a method that weighs (`fda methods`).",
                 key=f"vary.{number}.weights",
             )
         if entry.layers is not None and entry.layers[1] >= layers:
