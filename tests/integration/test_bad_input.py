@@ -782,7 +782,7 @@ def test_weight_for_a_method_that_does_not_weigh(world: World) -> None:
     world.recipe["method"] = "tsvm"
     world.recipe["experts"][1]["weight"] = 0.25
     error = refuse(world, RECIPE, "bad_parameter", "'b'", "0.25", "tsvm")
-    assert "linear" in error["hint"]
+    assert "fda methods" in error["hint"]
 
 
 def test_weights_that_sum_to_nothing(world: World) -> None:
