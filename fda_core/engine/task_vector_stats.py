@@ -43,7 +43,7 @@ class TaskVectorStats:
         products = (rows @ rows.T).double().cpu()
         self._base += float(products[0, 0])
         self._gram[places[:, None], places[None]] += products[1:, 1:]
-        up, down = (rows[1:] > 0).any(dim=0), (rows[1:] < 0).any(dim=0)
+        up, down = rows[1:].amax(dim=0) > 0, rows[1:].amin(dim=0) < 0
         self._conflicting += int(torch.count_nonzero(up & down))
         self._changed += int(torch.count_nonzero(up | down))
 
