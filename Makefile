@@ -21,7 +21,7 @@ export CONSTRAINTS
 export OMP_WAIT_POLICY ?= PASSIVE
 export KMP_BLOCKTIME ?= 0
 
-.PHONY: help setup demo test lint unit bench parity format clean
+.PHONY: help setup demo test lint unit bench bench-merges parity format clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -75,6 +75,9 @@ $(MERGEKIT_VENV)/done: | $(VENV)/bin/python
 
 parity: $(VENV)/test.done $(MERGEKIT_VENV)/done  ## Compare with mergekit 0.1.5, which gets an environment of its own
 	@$(BIN)/python -m tests.parity.run --mergekit $(MERGEKIT_VENV)/bin/python
+
+bench-merges: $(VENV)/test.done  ## Time whole merges of 374 M parameters (makes 3 GB of models)
+	@$(BIN)/python -m tests.bench.merges
 
 format: $(VENV)/test.done  ## Format and fix what can be fixed
 	@$(BIN)/ruff check --fix .
