@@ -113,9 +113,9 @@ def describe(event: Event) -> str | None:
 def remarks(event: Event) -> list[str]:
     """Return lines that are worth showing whatever else is shown."""
     if isinstance(event, UnitRetried):
-        return [f"{event.unit}: {event.reason}; trying again\n"]
+        return [f"{event.unit}: {event.reason}; trying again"]
     if isinstance(event, WaitingForOther):
-        return ["another process runs this very merge; waiting for it\n"]
+        return ["another process runs this very merge; waiting for it"]
     return []
 
 
@@ -157,7 +157,8 @@ class Bars:
 
     def show(self, state: Tally, event: Event) -> None:
         """Move the bars."""
-        self._progress.console.print(*remarks(event), sep="", end="")
+        for remark in remarks(event):
+            self._progress.console.print(remark)
         update = self._progress.update
         update(self._units, completed=state.units, done=f"{state.units} of {state.units_total}")
         update(
@@ -172,14 +173,8 @@ class Bars:
             update(self._steps if self._steps is not None else self._units, doing=doing)
 
 
-class Lines:
-    """A line now and then, for logs."""
-
-    def __init__(self, plan: Plan, console: Console) -> None:
-        self._console = console
-        self._started = time.monotonic()
-        self._last = 0.0
-        self._plan = plan
+class Silence:
+    """Shows nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -193,8 +188,21 @@ class Lines:
         return None
 
     def show(self, state: Tally, event: Event) -> None:
+        """Do nothing."""
+
+
+class Lines(Silence):
+    """A line now and then, for logs."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._started = time.monotonic()
+        self._last = 0.0
+
+    def show(self, state: Tally, event: Event) -> None:
         """Print a line if the last one is some seconds old, or something is worth it."""
-        self._console.print(*remarks(event), sep="", end="", soft_wrap=True)
+        for remark in remarks(event):
+            self._console.print(remark, soft_wrap=True)
         now = time.monotonic()
         if now - self._last < LINE_SECONDS:
             return
@@ -220,26 +228,8 @@ class Lines:
         return (now - self._started) * (total - done) / done if done else None
 
 
-class Silence:
-    """Shows nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        problem: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        return None
-
-    def show(self, state: Tally, event: Event) -> None:
-        """Do nothing."""
-
-
 def view_for(plan: Plan, *, quiet: bool) -> View:
     """Return bars on a terminal, lines elsewhere, silence when asked."""
     if quiet:
         return Silence()
-    return Bars(plan, err) if err.is_terminal else Lines(plan, err)
+    return Bars(plan, err) if err.is_terminal else Lines(err)
