@@ -1,1 +1,1 @@
-"""The FastAPI front end: accepts, projects and shows jobs. Never loads torch."""
+"""The front end: REST, events, schedules and the controller that leads jobs; never loads torch."""

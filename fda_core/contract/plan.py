@@ -192,6 +192,8 @@ class Plan(PlainData):
 
     format: Literal[1] = PLAN_FORMAT
     job_id: str
+    digest: str
+    """Of everything the result depends on, and where it goes."""
     version: str
     recipe: Recipe
     output: str

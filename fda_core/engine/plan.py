@@ -42,11 +42,19 @@ TEXT_TOKENS = 5
 MOST_IMAGE_TOKENS = 257
 
 
-def make_plan(recipe: Recipe, storage: Storage, *, cwd: str, workspace: str | None = None) -> Plan:
+def make_plan(
+    recipe: Recipe,
+    storage: Storage,
+    *,
+    cwd: str,
+    workspace: str | None = None,
+    job_id: str | None = None,
+) -> Plan:
     """Return the plan of a recipe, or raise the first thing that stands against it.
 
     Relative addresses are taken from `cwd`. An output that exists is refused unless this
-    very job published it.
+    very job published it. Without a `job_id`, a digest of everything the result depends on
+    is the job: the same recipe on the same files goes on where it stopped.
     """
     recipe = _with_addresses(recipe, cwd)
     method = resolve(recipe.method)
@@ -61,8 +69,10 @@ def make_plan(recipe: Recipe, storage: Storage, *, cwd: str, workspace: str | No
     check_layer_count(recipe, layers)
     is_fda = isinstance(method, Fda)
     shards, single = plan_shards(tensors, recipe, one_layer_each=is_fda)
+    digest = _digest(recipe, output, matched, storage)
     plan = Plan(
-        job_id=_job_id(recipe, output, matched, storage),
+        job_id=job_id or digest,
+        digest=digest,
         version=__version__,
         recipe=recipe,
         output=output,
@@ -266,7 +276,7 @@ def _side_file_pins(matched: Matched, storage: Storage) -> dict[str, str]:
     return {name: storage.stat(join(base.uri, name)).etag for name in base.sidecars}
 
 
-def _job_id(recipe: Recipe, output: str, matched: Matched, storage: Storage) -> str:
+def _digest(recipe: Recipe, output: str, matched: Matched, storage: Storage) -> str:
     """Return a digest of everything the result depends on, and where it goes."""
     checkpoints = [matched.base.pinned, *(e.checkpoint for e in matched.experts)]
     facts = {

@@ -99,6 +99,7 @@ def make_plan(shape: MergeShape) -> Plan:
     recipe = make_recipe(shape)
     return Plan(
         job_id="job-20261122-0001",
+        digest="0123456789abcdef",
         version="0.1.0",
         recipe=recipe,
         output=shape.output,

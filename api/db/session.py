@@ -1,0 +1,71 @@
+"""Engines and sessions. One request, or one step of the controller, is one transaction."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.orm import Session, sessionmaker
+
+BUSY_SECONDS = 30
+
+
+def open_engine(url: str, *, pool_size: int = 20) -> Engine:
+    """Return the engine of a database address; SQLite in WAL mode with foreign keys."""
+    address = make_url(url)
+    if address.get_backend_name() == "postgresql":
+        address = address.set(drivername="postgresql+psycopg")
+        return create_engine(address, pool_size=pool_size, max_overflow=20, pool_pre_ping=True)
+    engine = create_engine(
+        address,
+        connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
+        pool_size=pool_size,
+        max_overflow=20,
+    )
+    event.listen(engine, "connect", _set_up_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: Any, _record: Any) -> None:
+    """Set WAL and foreign keys, and take BEGIN out of the driver's hands."""
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Any) -> None:
+    """Begin as a writer if told to: a reader that turns writer cannot wait and fails."""
+    options = connection.get_execution_options()
+    connection.exec_driver_sql("BEGIN" if options.get("read_only") else "BEGIN IMMEDIATE")
+
+
+class Database:
+    """Transactions on one database."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._writing = sessionmaker(engine, expire_on_commit=False)
+        self._reading = sessionmaker(
+            engine.execution_options(read_only=True), expire_on_commit=False
+        )
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """Yield a session whose changes are committed at the end, all or none."""
+        with self._writing.begin() as session:
+            yield session
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """Yield a session for looking only; on SQLite it waits for no writer."""
+        with self._reading() as session:
+            yield session
+            session.rollback()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()

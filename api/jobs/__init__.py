@@ -1,0 +1,1 @@
+"""Jobs: submitting, showing and changing them."""

@@ -1,0 +1,126 @@
+"""The only way a job's row changes state, and the only way it gets an event.
+
+Every change is one guarded UPDATE: `WHERE state IN (…)`. No row changed means that somebody
+else was first, which callers must take as an answer. The event is written in the same
+transaction, numbered under the row's lock, so that no reader ever sees event 7 before 6.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+
+from api.db.tables import EventRow, JobRow, LogRow
+from api.db.types import now
+from fda_core.contract.rest.base import utc
+from fda_core.contract.service.states import NEXT, JobState
+from fda_core.errors import InternalError
+
+STATE_EVENT = "job.state"
+
+
+def move(
+    session: Session,
+    job_id: str,
+    to: JobState,
+    *,
+    only_from: Iterable[JobState] | None = None,
+    data: Mapping[str, Any] | None = None,
+    **changes: Any,
+) -> bool:
+    """Move a job to a state, if it is in one that leads there; say whether it did.
+
+    `only_from` narrows the states it may be in, `changes` are more columns to set, `data`
+    goes into the event beside the state.
+    """
+    leading = {state for state, after in NEXT.items() if to in after}
+    sources = leading if only_from is None else set(only_from)
+    if not sources <= leading:
+        raise InternalError(f"no way leads from {sorted(sources - leading)} to {to}")
+    moment = now()
+    found = session.execute(
+        update(JobRow)
+        .where(JobRow.id == job_id, JobRow.state.in_(sorted(sources)))
+        .values(
+            state=to.value,
+            version=JobRow.version + 1,
+            last_seq=JobRow.last_seq + 1,
+            updated_at=moment,
+            **changes,
+        )
+        .returning(JobRow.last_seq, JobRow.timestamps, JobRow.attempt)
+        .execution_options(synchronize_session=False)
+    ).one_or_none()
+    if found is None:
+        return False
+    seq, timestamps, attempt = found
+    session.execute(
+        update(JobRow)
+        .where(JobRow.id == job_id)
+        .values(timestamps={**timestamps, to.value: utc(moment)})
+        .execution_options(synchronize_session=False)
+    )
+    body = {"state": to.value, "attempt": attempt, **(data or {})}
+    session.add(EventRow(job_id=job_id, seq=seq, at=moment, kind=STATE_EVENT, data=body))
+    return True
+
+
+def add_event(
+    session: Session,
+    job_id: str,
+    kind: str,
+    data: Mapping[str, Any],
+    *,
+    at: datetime | None = None,
+    **changes: Any,
+) -> int:
+    """Append an event to a job, with more columns of the job to set; return its number."""
+    moment = at or now()
+    seq = session.execute(
+        update(JobRow)
+        .where(JobRow.id == job_id)
+        .values(
+            version=JobRow.version + 1, last_seq=JobRow.last_seq + 1, updated_at=moment, **changes
+        )
+        .returning(JobRow.last_seq)
+        .execution_options(synchronize_session=False)
+    ).scalar_one()
+    session.add(EventRow(job_id=job_id, seq=seq, at=moment, kind=kind, data=dict(data)))
+    return seq
+
+
+def add_log(
+    session: Session,
+    job_id: str,
+    text: str,
+    *,
+    level: str = "info",
+    unit: str | None = None,
+    worker: str | None = None,
+    fields: Mapping[str, Any] | None = None,
+    at: datetime | None = None,
+) -> None:
+    """Append a line to a job's log."""
+    seq = session.execute(
+        update(JobRow)
+        .where(JobRow.id == job_id)
+        .values(last_log=JobRow.last_log + 1)
+        .returning(JobRow.last_log)
+        .execution_options(synchronize_session=False)
+    ).scalar_one_or_none()
+    if seq is None:
+        return
+    session.add(
+        LogRow(
+            job_id=job_id,
+            seq=seq,
+            at=at or now(),
+            level=level,
+            unit=unit,
+            worker=worker,
+            text=text,
+            fields=dict(fields or {}),
+        )
+    )

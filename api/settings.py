@@ -1,0 +1,58 @@
+"""Settings of the api's processes: environment variables that start with FDA_, or secret files."""
+
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+SECRETS = Path("/run/secrets")
+
+
+class Settings(BaseSettings):
+    """What the api and the controller are told. The same names in upper case, after FDA_."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FDA_",
+        secrets_dir=SECRETS if SECRETS.is_dir() else None,
+        extra="ignore",
+        frozen=True,
+    )
+
+    database_url: str = Field(
+        default="sqlite:///fda.db", description="SQLAlchemy address: sqlite:/// or postgresql://."
+    )
+    redis_url: SecretStr = Field(default=SecretStr("redis://127.0.0.1:6379/0"))
+    workspace: str = Field(
+        default="fda-workspace", description="Journals and the anchor cache: a folder or s3://."
+    )
+    roots: tuple[str, ...] = Field(
+        default=(), description="Storage recipes may name: folders and s3://bucket/prefix, JSON."
+    )
+    secret: SecretStr = Field(
+        default=SecretStr(""),
+        description="Signs addresses of files in local folders; at least 32 characters.",
+    )
+    public_url: str = Field(default="", description="How people reach this; for links.")
+    host: str = "127.0.0.1"
+    port: int = 8080
+    device: str = Field(
+        default="auto",
+        description="Queue of layers: cpu, gpu, gpu-large; auto: gpu if a worker serves it.",
+    )
+    gpu_memory_bytes: int = Field(
+        default=70 * 10**9, description="Units that need more go to gpu-large."
+    )
+    log_level: str = "info"
+    max_active_jobs_per_team: int = Field(default=1000, ge=1)
+    artifact_url_seconds: int = Field(default=3600, ge=1, le=7 * 24 * 3600)
+    idempotency_hours: int = Field(default=24, ge=1)
+    webhook_allow_private: bool = Field(
+        default=False, description="Let webhooks go to private addresses and plain http."
+    )
+    otlp_endpoint: str = Field(default="", description="OpenTelemetry collector; none if empty.")
+
+    @cached_property
+    def allowed(self) -> tuple[str, ...]:
+        """Return every root that may be read or written, the workspace's too."""
+        return (*self.roots, self.workspace)

@@ -1,0 +1,1 @@
+"""The resources of the REST surface, shared by the server and the client."""
