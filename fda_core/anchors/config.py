@@ -1,8 +1,14 @@
 """Settings of both stages of FDA. Defaults are those of arXiv 2510.21223 and its code."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import (
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from fda_core.contract.recipe import Document
 
@@ -12,6 +18,27 @@ Cosine = Literal["per_tensor", "layer"]
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+
+SIGMAS = (1.0, 0.1, 0.01, 0.001)
+"""What `sigma: search` tries, in this order; of two equally aligned the earlier is kept."""
+TRIAL_STEPS = 120
+"""How long each is tried."""
+MIN_GAIN = 0.002
+
+
+def _number_or_search(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """Say in one sentence what pydantic would say of each half of the union."""
+    try:
+        return check(value)
+    except ValidationError:
+        raise ValueError(
+            f"a number above 0 and at most 1000, or the word search, not {value!r}"
+        ) from None
+
+
+Sigma = Annotated[
+    Annotated[float, Field(gt=0, le=1e3)] | Literal["search"], WrapValidator(_number_or_search)
+]
 
 
 class ConstructConfig(Document):
@@ -30,14 +57,25 @@ class ConstructConfig(Document):
         description="First anchors: rows of the expert's weights, noise of size sigma, or noise "
         "in the head subspace of the layer's update.",
     )
-    sigma: Annotated[float, Field(gt=0, le=1e3)] = Field(
-        default=0.01, description="Standard deviation of the gaussian init."
+    sigma: Sigma = Field(
+        default=0.01,
+        description="Standard deviation of the gaussian init; search: of "
+        f"{', '.join(f'{sigma:g}' for sigma in SIGMAS)} the one best aligned after "
+        f"{TRIAL_STEPS} steps, per layer and expert.",
     )
     rank: Annotated[int, Field(ge=1, le=65536)] = Field(
         default=64, description="k of the spectral init: how many singular directions."
     )
     steps: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
-        default=1200, description="Optimiser steps."
+        default=1200, description="Optimiser steps at most."
+    )
+    patience: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        default=None,
+        description="Stop once the best alignment has risen by less than min_gain over so many "
+        "steps; unset: never.",
+    )
+    min_gain: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=MIN_GAIN, description="In alignment (cosine); for patience."
     )
     learning_rate: Annotated[float, Field(gt=0, le=10)] = Field(
         default=0.01, description="Of AdamW on the anchors."
@@ -56,6 +94,24 @@ class ConstructConfig(Document):
         default=None,
         description="Anchors per pass; unset: as many as fit in 4 GB. Less memory, more time.",
     )
+
+    @model_validator(mode="after")
+    def _settings_have_an_effect(self) -> "ConstructConfig":
+        if self.sigma == "search" and self.init != "gaussian":
+            raise ValueError(f"sigma: search is for init: gaussian, not for init: {self.init}")
+        if self.patience is None and self.min_gain != MIN_GAIN:
+            raise ValueError(f"min_gain is {self.min_gain:g}, but patience is unset")
+        return self
+
+    @property
+    def trial_steps(self) -> int:
+        """Return the steps of each σ that is tried; 0 where none is."""
+        return min(TRIAL_STEPS, self.steps) if self.sigma == "search" else 0
+
+    @property
+    def steps_in_all(self) -> int:
+        """Return the steps at most, of the trials that are not kept, too."""
+        return self.steps + (len(SIGMAS) - 1) * self.trial_steps
 
 
 class AdaptConfig(Document):

@@ -11,7 +11,7 @@ Minimises J(X) of `alignment.py` with AdamW over X, θ fixed, and keeps the best
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +33,7 @@ class Construction:
     """Anchors and how they were reached.
 
     `losses[k]` and `alignments[k]` belong to the X that step k started from. `cosines` are
-    those of the kept X.
+    those of the kept X. `settled` says that a plateau ended it before its steps ran out.
     """
 
     anchors: Tensor
@@ -43,6 +43,7 @@ class Construction:
     alignments: tuple[float, ...]
     cosines: Mapping[str, float]
     zero: tuple[str, ...]
+    settled: bool
 
 
 def construct(
@@ -59,44 +60,106 @@ def construct(
     Computes in the tensors' dtype (float32 or float64). Deterministic on one device. Raises
     `NonFinite` if the loss stops being a number, and whatever `on_step` raises.
     """
+    problem = pose(block, base, expert, config=config)
+    if problem is None:
+        return None
+    descent = Descent(problem, start, config=config)
+    descent.advance(config.steps, on_step=on_step)
+    return descent.result()
+
+
+def has_settled(bests: Sequence[float], *, patience: int | None, min_gain: float) -> bool:
+    """Say whether the best alignment, step by step, rose by less over the last `patience`."""
+    if patience is None or len(bests) <= patience:
+        return False
+    return bests[-1] - bests[-1 - patience] < min_gain
+
+
+class Descent:
+    """AdamW on the anchors of one problem: goes on where it was, keeps the best X seen.
+
+    Two advances give the bytes of one. Holds five times the anchors, six while it advances.
+    """
+
+    def __init__(self, problem: "Problem", start: Tensor, *, config: ConstructConfig) -> None:
+        self._problem = problem
+        self._start = start
+        self._config = config
+        self._anchors = start.detach().clone().requires_grad_(True)
+        self._optimiser = torch.optim.AdamW(
+            [self._anchors], lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        self._best, self._best_step = self._anchors.detach().clone(), 0
+        self._cosines: Mapping[str, float] = {}
+        self._lowest = math.inf
+        self._losses: list[float] = []
+        self._alignments: list[float] = []
+        self._bests: list[float] = []
+
+    @property
+    def steps(self) -> int:
+        """Return the steps taken."""
+        return len(self._losses)
+
+    @property
+    def alignment(self) -> float:
+        """Return the best alignment seen, after at least one step."""
+        return self._bests[-1]
+
+    @property
+    def settled(self) -> bool:
+        """Say whether the plateau is reached that ends it."""
+        return has_settled(
+            self._bests, patience=self._config.patience, min_gain=self._config.min_gain
+        )
+
+    def advance(self, until: int, *, on_step: OnStep) -> None:
+        """Take steps until there are so many in all, or a plateau is reached."""
+        while self.steps < until and not self.settled:
+            step = self.steps
+            loss, cosines, self._anchors.grad = self._problem.loss_and_gradient(self._anchors)
+            if not math.isfinite(loss):
+                raise NonFinite(f"the loss became {loss} at step {step}", step=step)
+            self._note(loss, cosines)
+            self._optimiser.step()
+            on_step(step + 1, loss, self._alignments[-1])
+        self._anchors.grad = None
+
+    def _note(self, loss: float, cosines: Mapping[str, float]) -> None:
+        if loss < self._lowest:
+            self._best.copy_(self._anchors.detach())
+            self._lowest, self._best_step, self._cosines = loss, self.steps, cosines
+        self._losses.append(loss)
+        self._alignments.append(self._problem.alignment(loss))
+        self._bests.append(self._problem.alignment(self._lowest))
+
+    def result(self) -> Construction:
+        """Return what was reached after at least one step."""
+        return Construction(
+            anchors=self._best,
+            start=self._start,
+            best_step=self._best_step,
+            losses=tuple(self._losses),
+            alignments=tuple(self._alignments),
+            cosines=self._cosines,
+            zero=self._problem.zero,
+            settled=self.settled and self.steps < self._config.steps,
+        )
+
+
+def pose(
+    block: Block, base: Tensors, expert: Tensors, *, config: ConstructConfig
+) -> "Problem | None":
+    """Return what is minimised for one (layer, expert), or None without a task vector."""
     towards = directions(base, expert, insensitive=block.insensitive)
     if not towards.unit:
         return None
     leaves = {name: base[name].detach().requires_grad_(name in towards.unit) for name in base}
     frozen = {name: expert[name].detach() for name in expert}
-    problem = _Problem(block, leaves, frozen, towards, config)
-
-    anchors = start.detach().clone().requires_grad_(True)
-    optimiser = torch.optim.AdamW(
-        [anchors], lr=config.learning_rate, weight_decay=config.weight_decay
-    )
-    best, best_step, cosines = anchors.detach().clone(), 0, dict[str, float]()
-    lowest = math.inf
-    losses: list[float] = []
-    alignments: list[float] = []
-    for step in range(config.steps):
-        loss, found, anchors.grad = problem.loss_and_gradient(anchors)
-        if not math.isfinite(loss):
-            raise NonFinite(f"the loss became {loss} at step {step}", step=step)
-        if loss < lowest:
-            best.copy_(anchors.detach())
-            lowest, best_step, cosines = loss, step, found
-        losses.append(loss)
-        alignments.append(problem.alignment(loss))
-        optimiser.step()
-        on_step(step + 1, loss, alignments[-1])
-    return Construction(
-        anchors=best,
-        start=start,
-        best_step=best_step,
-        losses=tuple(losses),
-        alignments=tuple(alignments),
-        cosines=cosines,
-        zero=towards.zero,
-    )
+    return Problem(block, leaves, frozen, towards, config)
 
 
-class _Problem:
+class Problem:
     """J and ∇J of one (layer, expert), for anchors of any number."""
 
     def __init__(
@@ -107,6 +170,7 @@ class _Problem:
         towards: Directions,
         config: ConstructConfig,
     ) -> None:
+        self.zero = towards.zero
         self._block = block
         self._base = base
         self._expert = expert

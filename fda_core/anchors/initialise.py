@@ -27,12 +27,13 @@ def initial_anchors(
 ) -> Tensor:
     """Return the first anchors, shape (n, t, d) = (config.anchors, tokens, width).
 
-    With 0 tokens they are rows without a token axis, (n, d).
+    With 0 tokens they are rows without a token axis, (n, d). `config.sigma` is a number here.
     """
     rows = config.anchors * max(tokens, 1)
     shape = (config.anchors, tokens, width) if tokens else (config.anchors, width)
     like = next(iter(expert.values()))
     if config.init == "gaussian":
+        assert config.sigma != "search", "a search draws with each sigma it tries"
         drawn = torch.randn(rows, width, generator=generator, dtype=torch.float64) * config.sigma
     elif config.init == "weight":
         drawn = _weight_rows(expert, rows=rows, width=width, generator=generator)

@@ -19,6 +19,14 @@ class Curve(PlainData):
     values: tuple[float, ...]
 
 
+class SigmaTrial(PlainData):
+    """One σ that a search tried: the steps it had and the best alignment within them."""
+
+    sigma: float
+    steps: int
+    alignment: float
+
+
 class ConstructMetrics(PlainData):
     """What constructing the anchors of one (layer, expert) gave."""
 
@@ -28,7 +36,14 @@ class ConstructMetrics(PlainData):
     tokens: int
     """0 where anchors are rows without a token axis."""
     init: str
+    sigma: float | None = None
+    """Of the gaussian start; None for other starts, and where nothing was constructed."""
+    trials: tuple[SigmaTrial, ...] = ()
+    """In the order tried; empty unless σ was searched for."""
     steps_run: int
+    """Of the anchors that were kept; steps of other trials are not in it."""
+    settled: bool = False
+    """Whether a plateau ended it before its steps ran out."""
     best_step: int
     alignment_start: float | None
     alignment_best: float | None

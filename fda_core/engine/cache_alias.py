@@ -9,6 +9,7 @@ content up again.
 import hashlib
 import json
 
+from fda_core.anchors.config import SIGMAS, TRIAL_STEPS, ConstructConfig
 from fda_core.checkpoints.layers import NOT_THE_LAYERS, families
 from fda_core.contract.plan import Plan
 from fda_core.contract.uris import join
@@ -40,8 +41,18 @@ def settings(plan: Plan, method: Fda) -> dict[str, object]:
         "model": _layer_settings(plan),
         "seed": plan.recipe.seed,
         "compute": plan.recipe.dtype.compute,
-        "construct": method.parameters.construction.model_dump(mode="json"),
+        "construct": _construct_settings(method.parameters.construction),
     }
+
+
+def _construct_settings(config: ConstructConfig) -> dict[str, object]:
+    """Return the settings that count: what is off is left out, as before there was such a thing."""
+    found = config.model_dump(mode="json")
+    if config.patience is None:
+        del found["patience"], found["min_gain"]
+    if config.sigma == "search":
+        found["trials"] = [SIGMAS, TRIAL_STEPS]
+    return found
 
 
 def _layer_settings(plan: Plan) -> dict[str, object]:

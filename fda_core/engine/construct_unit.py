@@ -2,16 +2,25 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Literal
 
 from torch import Tensor
 
 from fda_core.anchors.cache import AnchorEntry, cache_key, layer_digest
-from fda_core.anchors.construct import Construction, construct, spectrum
+from fda_core.anchors.config import ConstructConfig
+from fda_core.anchors.construct import spectrum
 from fda_core.anchors.initialise import initial_anchors
+from fda_core.anchors.sigma_search import Found, StartOf, construct_from
 from fda_core.blocks.block import Block, build_block
 from fda_core.checkpoints.layers import families
-from fda_core.contract.artifacts import ArtifactFile, ConstructMetrics, Curve, UnitRecord
+from fda_core.contract.artifacts import (
+    ArtifactFile,
+    ConstructMetrics,
+    Curve,
+    SigmaTrial,
+    UnitRecord,
+)
 from fda_core.contract.events import StepReported
 from fda_core.contract.plan import PlannedTensor, Unit
 from fda_core.engine import cache_alias, costs, layout, seeds
@@ -63,19 +72,23 @@ def run_construct(context: UnitContext) -> UnitRecord:
         return _record(context, [], _nothing_to_do(unit, method, tensors), source="run")
 
     block = block_of(context, shapes_of(base), layer=unit.layer)
-    start = initial_anchors(
-        _turned(base, tensors),
-        _turned(expert, tensors),
-        config=method.parameters.construction,
-        tokens=settled_tokens(method),
-        width=context.plan.width,
-        generator=seeds.generator(context.plan.recipe.seed, "construct", unit.layer, digests[1]),
-    )
-    made = _construct(context, method, block, base, expert, start)
-    if made is None:
+
+    def start_of(config: ConstructConfig) -> Tensor:
+        purpose = "construct", unit.layer or 0, digests[1]
+        return initial_anchors(
+            _turned(base, tensors),
+            _turned(expert, tensors),
+            config=config,
+            tokens=settled_tokens(method),
+            width=context.plan.width,
+            generator=seeds.generator(context.plan.recipe.seed, *purpose),
+        )
+
+    reached = _construct(context, method, block, base, expert, start_of=start_of)
+    if reached is None:
         return _record(context, [], _nothing_to_do(unit, method, tensors), source="run")
-    metrics = _metrics(unit, method, made)
-    file = entry.write(made.anchors, metrics)
+    metrics = _metrics(unit, method, reached)
+    file = entry.write(reached.made.anchors, metrics)
     context.moved(write=file.size_bytes)
     alias = cache_alias.alias(context.plan, method, unit.layer, unit.expert)
     context.storage.put(
@@ -95,8 +108,9 @@ def _construct(
     block: Block,
     base: dict[str, Tensor],
     expert: dict[str, Tensor],
-    start: Tensor,
-) -> Construction | None:
+    *,
+    start_of: StartOf,
+) -> Found | None:
     """Run stage I, telling its steps, with the microbatch the plan's shapes ask for."""
     config, unit, layer = method.parameters.construction, context.unit, context.unit.layer or 0
     tensors = fitted_tensors(context.plan, method)[layer]
@@ -110,7 +124,7 @@ def _construct(
                 stage="construct",
                 layer=layer,
                 step=step,
-                steps=config.steps,
+                steps=unit.steps,
                 loss=loss,
                 alignment=alignment,
             )
@@ -118,7 +132,9 @@ def _construct(
 
     context.flops = unit.flops
     try:
-        return construct(block, base, expert, start, config=config, on_step=on_step)
+        found = construct_from(
+            block, base, expert, start_of=start_of, config=config, on_step=on_step
+        )
     except NonFinite as problem:
         raise NonFinite(
             f"layer {layer}, expert {unit.expert!r}: {problem.message}",
@@ -127,21 +143,26 @@ def _construct(
             expert=unit.expert,
             **problem.context,
         ) from problem
+    context.flops = unit.flops * found.steps // unit.steps if found else 0
+    return found
 
 
 def _curve(values: Sequence[float]) -> Curve:
     return Curve(steps=tuple(range(len(values))), values=tuple(values))
 
 
-def _metrics(unit: Unit, method: Fda, made: Construction) -> ConstructMetrics:
-    config = method.parameters.construction
+def _metrics(unit: Unit, method: Fda, found: Found) -> ConstructMetrics:
+    config, made = method.parameters.construction, found.made
     return ConstructMetrics(
         layer=unit.layer or 0,
         expert=unit.expert or "",
         anchors=config.anchors,
         tokens=settled_tokens(method),
         init=config.init,
+        sigma=found.sigma,
+        trials=tuple(SigmaTrial(**asdict(trial)) for trial in found.trials),
         steps_run=len(made.losses),
+        settled=made.settled,
         best_step=made.best_step,
         alignment_start=made.alignments[0],
         alignment_best=made.alignments[made.best_step],

@@ -98,15 +98,15 @@ def _construct_unit(
         kind="construct",
         layer=layer,
         expert=expert,
-        steps=config.steps,
+        steps=config.steps_in_all,
         read_bytes=costs.read_bytes(plan.base, names)
         + costs.read_bytes(who.checkpoint, [own for n in names for own in who.own(n)]),
         write_bytes=anchors,
         memory_bytes=costs.LAYER_PROCESS_BYTES
         + 6 * size
-        + 6 * anchors
+        + (11 if config.sigma == "search" else 6) * anchors
         + (pieces or config.anchors) * per_anchor,
-        flops=passes * unit_flops * config.steps,
+        flops=passes * unit_flops * config.steps_in_all,
         cached=cache_alias.is_cached(plan, alias, storage),
     )
 

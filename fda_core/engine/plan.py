@@ -12,6 +12,7 @@ from collections.abc import Collection
 from pydantic import ValidationError
 
 from fda_core import __version__
+from fda_core.anchors.config import SIGMAS, ConstructConfig
 from fda_core.checkpoints.layers import Scope
 from fda_core.contract.artifacts import Manifest
 from fda_core.contract.plan import Plan
@@ -189,12 +190,26 @@ def _resolved(method: Method, matched: Matched) -> MethodSpec:
         if parameters["adapt"]["learning_rate"] is None:
             parameters["adapt"]["learning_rate"] = _adapt_rate(method, matched)
         _check_blocks(matched, scope)
+        matched.notes += _search_notes(method.parameters.construction)
         if scope == "mlp":
             matched.notes.append(
                 "scope mlp: of each layer the MLP is fitted; its other tensors get what the start "
                 "makes of them"
             )
     return MethodSpec(name=method.name, parameters=parameters)
+
+
+def _search_notes(config: ConstructConfig) -> list[str]:
+    """Return what a search for σ does and takes."""
+    if config.sigma != "search":
+        return []
+    more = config.steps_in_all - config.steps
+    return [
+        f"construct.sigma search: every layer and expert tries {len(SIGMAS)} sigmas "
+        f"({', '.join(f'{sigma:g}' for sigma in SIGMAS)}) for {config.trial_steps} steps each and "
+        f"goes on from the best; {more} steps more than {config.steps}, "
+        f"{more / config.steps:.0%} more operations of construct"
+    ]
 
 
 def _check_blocks(matched: Matched, scope: Scope) -> None:

@@ -15,6 +15,8 @@ from fda_core.reports.figures import Absent, Figure, Table, panel, panels
 from fda_core.reports.figures_spectrum import spectrum_figure
 from fda_core.reports.layer_map import by_cell, grid_table, has_gaps, layer_legend, rounded_scale
 from fda_core.reports.quantities import number
+from fda_core.reports.sigma_trials import trial_figures
+from fda_core.reports.summary import plateau_sentence
 
 POINTS_PER_CURVE = 120
 POINTS_IN_ALL = 36_000
@@ -28,6 +30,7 @@ def construct_figures(metrics: Metrics, grid: ColumnGrid) -> list[Figure | Absen
     return [
         _alignment_map(metrics, grid),
         _construction_curves(metrics),
+        *trial_figures(metrics, grid),
         _tensor_map(metrics),
         spectrum_figure(metrics),
     ]
@@ -108,7 +111,7 @@ def _construction_curves(metrics: Metrics) -> Figure | Absent:
         explain=(
             "One panel an expert, one thin line a layer, the median over layers in front. A "
             "line that is still climbing at its right end would gain from more steps; one that "
-            "went flat early could have done with fewer."
+            "went flat early could have done with fewer." + plateau_sentence(metrics, before=" ")
         ),
         drawing=panels(drawn),
         legend=layer_legend(metrics.layers),
@@ -162,7 +165,7 @@ def _curve_table(metrics: Metrics) -> Table:
             number(item.alignment_start),
             number(item.alignment_best),
             str(item.best_step),
-            str(item.steps_run),
+            f"{item.steps_run}, plateau" if item.settled else str(item.steps_run),
         )
         for item in metrics.construction
     ]

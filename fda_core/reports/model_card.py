@@ -4,11 +4,13 @@ The card travels with the weights, so nothing in it points into the machine that
 """
 
 import re
+from collections.abc import Sequence
 
 import yaml
 
 from fda_core.contract.artifacts import Manifest, Metrics
 from fda_core.contract.plan import Plan, PlannedExpert
+from fda_core.reports.averages import mean
 from fda_core.reports.markdown import block, code, plain, table
 from fda_core.reports.public_names import hub_id, model_name
 from fda_core.reports.quantities import count, duration, number, percent, size
@@ -23,7 +25,8 @@ from fda_core.reports.settings import (
     parameter_rows,
     weights_bytes,
 )
-from fda_core.reports.summary import LayerRow, layer_rows, totals
+from fda_core.reports.sigma_trials import TRIALS_EXPLAINED, trial_table
+from fda_core.reports.summary import LayerRow, layer_rows, plateau_sentence, totals
 
 _FDA = (
     "For every layer and expert, Functional Dual Anchors makes a few inputs (anchors) whose "
@@ -129,12 +132,29 @@ def _layers(metrics: Metrics) -> str:
         if measured
         else f"The method `{metrics.method}` makes no anchors, so alignment and drift do not exist."
     )
-    head = ("layer", "moved (÷ base)", "sign conflicts")
+    head = ["layer", "moved (÷ base)", "sign conflicts"]
     more = ("alignment, start", "alignment", "drift, start", "drift, result", "construct", "adapt")
     cells = [_layer_cells(row, measured=measured) for row in rows]
     if measured:
-        cells.append(_mean_cells(metrics))
-    return f"{reading}\n\n{table((*head, *more) if measured else head, cells)}"
+        head, cells = [*head, *more], [*cells, _mean_cells(metrics)]
+    plateau = plateau_sentence(metrics)
+    if plateau:
+        head.append("steps")
+        cells = [(*row, cell) for row, cell in zip(cells, _step_cells(rows), strict=True)]
+    parts = [reading, table(head, cells), plateau, *_trials(metrics)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _step_cells(rows: Sequence[LayerRow]) -> list[str]:
+    """Return a cell a layer, then their mean."""
+    steps = [row.construct_steps for row in rows]
+    inside = ["" if row.layer is None else number(row.construct_steps, digits=0) for row in rows]
+    return [*inside, f"**{number(mean(steps), digits=0)}**"]
+
+
+def _trials(metrics: Metrics) -> list[str]:
+    found = trial_table(metrics)
+    return [TRIALS_EXPLAINED, table(found.head, found.rows, words=2)] if found else []
 
 
 def _layer_cells(row: LayerRow, *, measured: bool) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fda_core.contract.artifacts import AdaptMetrics, Metrics, UnitSummary
+from fda_core.contract.artifacts import AdaptMetrics, ConstructMetrics, Metrics, UnitSummary
 from fda_core.contract.plan import UnitKind
 from fda_core.reports.averages import mean
 from fda_core.reports.task_vectors import norm_ratios, pair_cosines, vectors_by_layer
@@ -25,6 +25,8 @@ class LayerRow:
     task_vector_ratio: float | None
     """Norm of the task vector divided by the norm of the base."""
     sign_conflict_ratio: float | None
+    construct_steps: float | None
+    """Of the anchors kept; trials of σ are not in it."""
     construct_seconds: float
     adapt_seconds: float
 
@@ -102,6 +104,24 @@ def totals(metrics: Metrics) -> Totals:
     )
 
 
+def plateau_sentence(metrics: Metrics, *, before: str = "") -> str:
+    """Return how many constructions a plateau ended, and when; nothing if none."""
+    moved = _moved(metrics.construction)
+    settled = [item.steps_run for item in moved if item.settled]
+    if not settled:
+        return ""
+    average = math.fsum(item.steps_run for item in moved) / len(moved)
+    return (
+        f"{before}A plateau ended {len(settled):,} of {len(moved):,} constructions, after "
+        f"{min(settled):,} to {max(settled):,} steps; the mean over all is {average:,.0f}."
+    )
+
+
+def _moved(items: Iterable[ConstructMetrics]) -> list[ConstructMetrics]:
+    """Return those that there was something to construct for."""
+    return [item for item in items if item.steps_run]
+
+
 def distance_moved(metrics: Metrics, expert: str) -> float | None:
     """Return an expert's task-vector norm divided by the base's, mean over layers."""
     return mean(
@@ -124,6 +144,7 @@ def _layer_row(metrics: Metrics, layer: int | None) -> LayerRow:
         drift_result=mean(drift.result for drift in drifts),
         task_vector_ratio=mean(ratio for item in vectors for ratio in norm_ratios(item).values()),
         sign_conflict_ratio=mean(item.sign_conflict_ratio for item in vectors),
+        construct_steps=mean(item.steps_run for item in _moved(constructed)),
         construct_seconds=_construct_seconds(metrics, layer),
         adapt_seconds=_adapt_seconds(adapted),
     )
