@@ -33,8 +33,6 @@ from fda_core import __version__
 from fda_core.storage.base import Storage
 from fda_core.storage.resolve import storages
 
-MOST_BODY_BYTES = 2 * 2**20
-
 ROUTERS: tuple[APIRouter, ...] = (
     jobs.router,
     detail_routes.router,
@@ -101,7 +99,6 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        max_body_size=MOST_BODY_BYTES,
     )
     app.state.context = context
     problems.install(app)

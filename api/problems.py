@@ -164,7 +164,9 @@ def _of_framework(app: FastAPI, request: Request, error: HTTPException) -> FdaEr
             allowed=allowed,
         )
     if error.status_code == 413:
-        return BodyTooLarge("the body is too large", hint="Send a smaller recipe.")
+        return BodyTooLarge(
+            "the body is too large: at most 2 MiB are read", hint="Send a smaller recipe."
+        )
     if error.status_code == 400:
         return InvalidRequest(
             "the body cannot be read",

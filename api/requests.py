@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import problem_response
@@ -16,6 +17,7 @@ from fda_core.errors import InternalError
 
 REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
 TRACEPARENT = re.compile(r"^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$")
+MOST_BODY_BYTES = 2 * 2**20
 QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 log = structlog.get_logger("api")
 
@@ -60,7 +62,7 @@ class RequestMiddleware:
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                await self._app(scope, receive, mark)
+                await self._app(scope, _limited(receive, headers), mark)
             except Exception as problem:
                 log.error("request_broke", path=scope["path"], exc_info=problem)
                 if status is not None:
@@ -83,6 +85,28 @@ class RequestMiddleware:
                 status=status,
                 milliseconds=round(1000 * seconds, 1),
             )
+
+
+def _limited(receive: Receive, headers: Headers) -> Receive:
+    """Return a `receive` that ends a body which is too large, as soon as it is known to be.
+
+    The framework has a limit of its own, but its answer is no problem document.
+    """
+    declared = headers.get("content-length", "")
+    length = int(declared) if declared.isascii() and declared.isdigit() else 0
+    taken = 0
+
+    async def limited() -> Message:
+        nonlocal taken
+        if length > MOST_BODY_BYTES:
+            raise HTTPException(413)
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if taken > MOST_BODY_BYTES:
+            raise HTTPException(413)
+        return message
+
+    return limited
 
 
 def route_path(scope: Scope) -> str:
