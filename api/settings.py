@@ -3,8 +3,10 @@
 from functools import cached_property
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from fda_core.contract.uris import normalise
 
 SECRETS = Path("/run/secrets")
 
@@ -24,7 +26,9 @@ class Settings(BaseSettings):
     )
     redis_url: SecretStr = Field(default=SecretStr("redis://127.0.0.1:6379/0"))
     workspace: str = Field(
-        default="fda-workspace", description="Journals and the anchor cache: a folder or s3://."
+        default="fda-workspace",
+        validate_default=True,
+        description="Journals and the anchor cache: a folder or s3://.",
     )
     roots: tuple[str, ...] = Field(
         default=(), description="Storage recipes may name: folders and s3://bucket/prefix, JSON."
@@ -51,6 +55,16 @@ class Settings(BaseSettings):
         default=False, description="Let webhooks go to private addresses and plain http."
     )
     otlp_endpoint: str = Field(default="", description="OpenTelemetry collector; none if empty.")
+
+    @field_validator("workspace", mode="after")
+    @classmethod
+    def _whole_workspace(cls, value: str) -> str:
+        return normalise(value, cwd=str(Path.cwd()))
+
+    @field_validator("roots", mode="after")
+    @classmethod
+    def _whole_roots(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(normalise(root, cwd=str(Path.cwd())) for root in value)
 
     @cached_property
     def allowed(self) -> tuple[str, ...]:

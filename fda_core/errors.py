@@ -61,6 +61,9 @@ class RecipeError(FdaError):
     code = "recipe_invalid"
     blame: ClassVar[Blame] = "user"
 
+    complaints: tuple[RecipeError, ...] = ()
+    """Everything that is wrong, this error first, where more than one thing was found."""
+
 
 class UnknownKey(RecipeError):
     """A key that recipes do not have; the nearest known one is named."""
@@ -273,6 +276,31 @@ class WorkerDied(ResourceError):
     """A worker process ended without a word, more than once on the same unit."""
 
     code = "worker_died"
+
+
+class JobError(FdaError):
+    """What is asked of a job cannot be done."""
+
+    code = "job_error"
+    blame: ClassVar[Blame] = "user"
+
+
+class UnknownJob(JobError):
+    """There is no such job, or none that the caller may see."""
+
+    code = "unknown_job"
+
+
+class IllegalTransition(JobError):
+    """The job is in a state from which no way leads to the one asked for."""
+
+    code = "illegal_transition"
+
+
+class AlreadyFinished(JobError):
+    """The job is over."""
+
+    code = "already_finished"
 
 
 class InternalError(FdaError):

@@ -1,11 +1,15 @@
 """Column types that SQLite and Postgres agree on."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import JSON, DateTime, Dialect
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeDecorator
+
+Clock = Callable[[], datetime]
+"""Returns this moment, aware."""
 
 Json = JSON().with_variant(JSONB(), "postgresql")
 

@@ -12,6 +12,7 @@ EXIT_CODES: dict[type[errors.FdaError], int] = {
     errors.StorageError: 4,
     errors.NumericsError: 5,
     errors.ResourceError: 6,
+    errors.JobError: 7,
     errors.InternalError: OUR_BUG,
 }
 

@@ -18,6 +18,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from fda_core.contract.vary import Variation
 from fda_core.errors import BadParameter, DuplicateExpert, NoExperts, RecipeError, UnknownKey
@@ -187,17 +188,23 @@ def checked(model: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
 
 
 def _named(problem: ValidationError, model: type[BaseModel], where: str) -> RecipeError:
-    """Return the most telling of pydantic's complaints as one of ours.
+    """Return the most telling of pydantic's complaints as one of ours, the others with it.
 
     Unknown keys come first: a misspelt key usually explains the missing one beside it.
     """
-    complaints = problem.errors(include_url=False)
-    complaints.sort(key=lambda item: item["type"] != "extra_forbidden")
-    first = complaints[0]
-    place = ".".join([where, *map(str, first["loc"])] if where else map(str, first["loc"]))
-    if first["type"] == "extra_forbidden":
-        key = str(first["loc"][-1])
-        known = sorted(_keys_at(model, first["loc"][:-1]))
+    found = problem.errors(include_url=False)
+    found.sort(key=lambda item: item["type"] != "extra_forbidden")
+    complaints = tuple(_complaint(item, model, where) for item in found)
+    complaints[0].complaints = complaints
+    return complaints[0]
+
+
+def _complaint(item: ErrorDetails, model: type[BaseModel], where: str) -> RecipeError:
+    """Return one complaint with the place, the value and the nearest known key."""
+    place = ".".join([where, *map(str, item["loc"])] if where else map(str, item["loc"]))
+    if item["type"] == "extra_forbidden":
+        key = str(item["loc"][-1])
+        known = sorted(_keys_at(model, item["loc"][:-1]))
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         meant = f"Did you mean {near[0]!r}? " if near else ""
         return UnknownKey(
@@ -205,10 +212,10 @@ def _named(problem: ValidationError, model: type[BaseModel], where: str) -> Reci
             hint=f"{meant}Known here: {', '.join(known)}.",
             key=place,
         )
-    given = first.get("input")
-    named = first["type"] in ("missing", "value_error")  # our own words have the value in them
+    given = item.get("input")
+    named = item["type"] in ("missing", "value_error")  # our own words have the value in them
     shown = "" if named else f", not {_short(given)}"
-    message = first["msg"].removeprefix("Value error, ")
+    message = item["msg"].removeprefix("Value error, ")
     return BadParameter(
         f"{place or 'recipe'}: {message[:1].lower() + message[1:]}{shown}",
         hint="See `fda methods` for parameters and their ranges.",

@@ -59,7 +59,7 @@ def make_plan(
     """
     recipe = _with_addresses(recipe, cwd)
     method = resolve(recipe.method)
-    _check_needs(recipe, method)
+    check_needs(recipe, method)
     output = _checked_output(recipe)
     workspace = _checked_workspace(recipe, output, workspace, cwd=cwd)
     matched = open_inputs(recipe, storage)
@@ -106,7 +106,8 @@ def _with_addresses(recipe: Recipe, cwd: str) -> Recipe:
     )
 
 
-def _check_needs(recipe: Recipe, method: Method) -> None:
+def check_needs(recipe: Recipe, method: Method) -> None:
+    """Refuse a number of experts, or weights, that the method has no use for."""
     count = len(recipe.experts)
     if count < method.min_experts:
         raise NoExperts(

@@ -88,3 +88,10 @@ class Storage(Protocol):
     def free_bytes(self, uri: str) -> int | None:
         """Return the space left where the address lies, or None if there is no such number."""
         ...
+
+    def signed_url(self, uri: str, *, seconds: int) -> str | None:
+        """Return an address that lets anybody read an object for so long, if there is a way.
+
+        Asks nobody, so the object need not be there. None where storage has no web server.
+        """
+        ...

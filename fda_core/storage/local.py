@@ -167,6 +167,11 @@ class LocalStorage:
                 at = at.parent
             return shutil.disk_usage(at).free
 
+    def signed_url(self, uri: str, *, seconds: int) -> str | None:  # noqa: ARG002
+        """Return None: a file system has no web server."""
+        self._to_read(uri)
+        return None
+
     @contextmanager
     def _aside(self, uri: str) -> Iterator[AsideFile]:
         with translated("write", uri):

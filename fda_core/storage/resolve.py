@@ -96,6 +96,10 @@ class Storages:
         """Return the space left where the address lies, or None if there is no such number."""
         return self.storage_for(uri).free_bytes(uri)
 
+    def signed_url(self, uri: str, *, seconds: int) -> str | None:
+        """Return an address that lets anybody read an object for so long, if there is a way."""
+        return self.storage_for(uri).signed_url(uri, seconds=seconds)
+
 
 def storages(roots: Sequence[str] | None = None) -> Storages:
     """Return the storages of this installation, within allow-listed roots if any are given.

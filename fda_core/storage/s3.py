@@ -123,6 +123,11 @@ class S3Storage:
         self._fence.place(uri)
         return None
 
+    def signed_url(self, uri: str, *, seconds: int) -> str | None:
+        """Return an address signed with this process's credentials (SigV4)."""
+        place = self._fence.object_place(uri, doing="sign")
+        return self._connection.sign_read(place.uri, place.bucket, place.key, seconds=seconds)
+
     def close(self) -> None:
         """Close this process's connections; later calls make new ones."""
         self._connection.close()

@@ -89,6 +89,18 @@ class Connection:
                     raise ours from problem
                 patience.bear(ours, cause=problem)
 
+    def sign_read(self, uri: str, bucket: str, key: str, *, seconds: int) -> str:
+        """Return an address that reads an object for so long; the service is not asked."""
+        return str(
+            self.persist(
+                lambda: self.client(uri).generate_presigned_url(
+                    "get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=seconds
+                ),
+                doing="sign",
+                uri=uri,
+            )
+        )
+
     def close(self) -> None:
         """End this process's client and threads; a later request makes new ones."""
         made = self._made.pop(os.getpid(), None)

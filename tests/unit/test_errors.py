@@ -50,6 +50,7 @@ def test_exit_codes_are_those_promised():
         "StorageError": 4,
         "NumericsError": 5,
         "ResourceError": 6,
+        "JobError": 7,
         "InternalError": 70,
     }
 

@@ -1,0 +1,1 @@
+"""The anchor cache: what is there, and removing it."""

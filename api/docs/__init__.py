@@ -1,0 +1,1 @@
+"""The documentation pages, from files of our own."""

@@ -1,0 +1,49 @@
+"""Remove a job that is over: its rows and workspace, and its output only if asked."""
+
+from pydantic import ValidationError
+
+from api.auth.service import Caller
+from api.context import Context
+from api.jobs import repository
+from api.jobs.service import visible
+from fda_core.contract.artifacts import Manifest
+from fda_core.contract.service.states import TERMINAL, JobState
+from fda_core.contract.uris import join
+from fda_core.engine import layout
+from fda_core.errors import IllegalTransition, NotFound
+from fda_core.storage.base import Storage
+
+MANIFEST_FILE = "merge_manifest.json"
+
+
+def remove(context: Context, caller: Caller, job_id: str, *, with_output: bool) -> None:
+    """Remove a job. Files go first: if this is cut short, it can be done again."""
+    with context.database.read() as session:
+        row = visible(session, caller, job_id)
+        if row.state not in TERMINAL:
+            raise _not_over(job_id, row.state)
+        output = row.output
+    if with_output and output and manifest_of(context.storage, output, job_id) is not None:
+        context.storage.delete_below(output)
+    context.storage.delete_below(layout.job_folder(context.settings.workspace, job_id))
+    with context.database.write() as session:
+        if not repository.remove(session, job_id):
+            raise _not_over(job_id, JobState(visible(session, caller, job_id).state))
+
+
+def _not_over(job_id: str, state: str) -> IllegalTransition:
+    return IllegalTransition(
+        f"job {job_id} is {state}; only jobs that are over are removed",
+        hint="Cancel it first.",
+        job=job_id,
+        state=state,
+    )
+
+
+def manifest_of(storage: Storage, output: str, job_id: str) -> Manifest | None:
+    """Return the manifest of an output, if it is there and this very job made it."""
+    try:
+        found = Manifest.model_validate_json(storage.read(join(output, MANIFEST_FILE)))
+    except (NotFound, ValidationError):
+        return None
+    return found if found.job_id == job_id else None

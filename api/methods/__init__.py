@@ -1,0 +1,1 @@
+"""The merge methods and their parameters."""

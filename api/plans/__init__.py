@@ -1,0 +1,1 @@
+"""Look at a recipe without queueing anything."""

@@ -1,0 +1,115 @@
+"""What every request gets: an id, a trace, a line in the log, a count, and an answer to bugs."""
+
+import re
+import secrets
+import time
+import uuid
+from typing import Any
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.problems import problem_response
+from api.prometheus import HttpCounts
+from fda_core.errors import InternalError
+
+REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
+TRACEPARENT = re.compile(r"^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$")
+MOST_BODY_BYTES = 2 * 2**20
+QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
+log = structlog.get_logger("api")
+
+
+def continued_trace(header: str | None) -> str:
+    """Return a traceparent with a new span in the caller's trace, or in a new one."""
+    match = TRACEPARENT.match(header or "")
+    usable = match and match[1] != "ff" and set(match[2]) != {"0"} and set(match[3]) != {"0"}
+    trace, flags = (match[2], match[4]) if match and usable else (secrets.token_hex(16), "01")
+    return f"00-{trace}-{secrets.token_hex(8)}-{flags}"
+
+
+class RequestMiddleware:
+    """The outermost layer: nothing gets past it without an id and a problem's shape."""
+
+    def __init__(self, app: ASGIApp, *, counts: HttpCounts) -> None:
+        self._app = app
+        self._counts = counts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        sent = headers.get("x-request-id", "")
+        request_id = sent if REQUEST_ID.match(sent) else str(uuid.uuid4())
+        trace = continued_trace(headers.get("traceparent"))
+        scope.setdefault("state", {}).update(request_id=request_id, traceparent=trace)
+        status: int | None = None
+        began = time.perf_counter()
+
+        async def mark(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                answer = MutableHeaders(scope=message)
+                answer["X-Request-Id"] = request_id
+                answer["traceparent"] = trace
+                answer.setdefault("X-Content-Type-Options", "nosniff")
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self._app(scope, _limited(receive, headers), mark)
+            except Exception as problem:
+                log.error("request_broke", path=scope["path"], exc_info=problem)
+                if status is not None:
+                    raise
+                broken = InternalError(type(problem).__name__)
+                response = problem_response(broken, path=scope["path"], request_id=request_id)
+                await response(scope, receive, mark)
+            finally:
+                self._tell(scope, status or 499, time.perf_counter() - began)
+
+    def _tell(self, scope: Scope, status: int, seconds: float) -> None:
+        route = route_path(scope)
+        self._counts.count(scope["method"], route, status, seconds)
+        if scope["path"] not in QUIET:
+            log.info(
+                "request",
+                method=scope["method"],
+                route=route,
+                path=scope["path"],
+                status=status,
+                milliseconds=round(1000 * seconds, 1),
+            )
+
+
+def _limited(receive: Receive, headers: Headers) -> Receive:
+    """Return a `receive` that ends a body which is too large, as soon as it is known to be.
+
+    The framework has a limit of its own, but its answer is no problem document.
+    """
+    declared = headers.get("content-length", "")
+    length = int(declared) if declared.isascii() and declared.isdigit() else 0
+    taken = 0
+
+    async def limited() -> Message:
+        nonlocal taken
+        if length > MOST_BODY_BYTES:
+            raise HTTPException(413)
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if taken > MOST_BODY_BYTES:
+            raise HTTPException(413)
+        return message
+
+    return limited
+
+
+def route_path(scope: Scope) -> str:
+    """Return the path template of the route that answered; what no route has is one word."""
+    route: Any = scope.get("route")
+    return str(getattr(route, "path_format", None) or getattr(route, "path", None) or "none")

@@ -1,0 +1,1 @@
+"""Workers and the queues they take from."""

