@@ -33,14 +33,20 @@ def alias(plan: Plan, method: Fda, layer: int, expert: str) -> str:
 
 
 def settings(plan: Plan, method: Fda) -> dict[str, object]:
-    """Return what anchors depend on beside the two layers."""
+    """Return what anchors depend on beside the two layers.
+
+    How many are held at once is not part of it: it changes the order of sums, so rounding, and
+    a unit that ran out of memory is tried again with fewer. It is written as unset, so that
+    entries made before this rule are found.
+    """
+    construct = method.parameters.construction.model_dump(mode="json")
     return {
         "version": 2,
         "scope": method.parameters.scope,
         "model": _layer_settings(plan),
         "seed": plan.recipe.seed,
         "compute": plan.recipe.dtype.compute,
-        "construct": method.parameters.construction.model_dump(mode="json"),
+        "construct": {**construct, "microbatch": None},
     }
 
 
