@@ -31,6 +31,7 @@ from fda_core.engine.lowered import lowered, microbatch_of
 from fda_core.engine.plan import is_published
 from fda_core.engine.publishing import finish_publishing
 from fda_core.errors import Cancelled, FdaError, InternalError, NotFound, OutOfDeviceMemory
+from worker.drain import Interrupted
 from worker.events import UnitReports
 from worker.heartbeat import Reason, Watch
 from worker.leases import Lease, new_token
@@ -121,13 +122,14 @@ class Attempt:
         to.metrics.busy.set(1)
         end: End = partial(self._returned, "drained")  # what a second signal leaves
         try:
-            with to.heartbeat.watching(self._watch):
+            with to.heartbeat.watching(self._watch), to.drain.interruptible():
                 end = self._ending(plan, unit)
-        finally:
-            outcome = end()
-            to.devices.end_unit()
-            to.status.end()
-            to.metrics.busy.set(0)
+        except Interrupted:
+            log.info("interrupted")
+        outcome = end()
+        to.devices.end_unit()
+        to.status.end()
+        to.metrics.busy.set(0)
         return outcome
 
     def _ending(self, plan: Plan, unit: Unit) -> End:

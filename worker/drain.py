@@ -1,7 +1,13 @@
 """Draining: take no more units, let the running one end or hand it back in time."""
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class Interrupted(BaseException):
+    """Breaks out of a running unit; nothing in the engine may catch it."""
 
 
 class Drain:
@@ -21,7 +27,10 @@ class Drain:
         self._stop_taking = stop_taking
         self._clock = clock
         self._began: float | None = None
+        self._is_interruptible = False
         self.why = ""
+        self.exit_code = 0
+        """Set by a second signal."""
 
     @property
     def begun(self) -> bool:
@@ -40,8 +49,22 @@ class Drain:
             self._began = self._clock()
             self._stop_taking()
 
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Let a second signal break into the block, which runs in the main thread."""
+        self._is_interruptible = True
+        try:
+            yield
+        finally:
+            self._is_interruptible = False
+
     def on_signal(self, number: int, _frame: object) -> None:
-        """Drain at the first signal; at the second end at once, handing the unit back."""
-        if self.begun:
-            raise SystemExit(128 + number)
-        self.begin(f"signal {number}")
+        """Drain at the first signal; at the second hand the unit back at once; then just end."""
+        if not self.begun:
+            self.begin(f"signal {number}")
+            return
+        if self.exit_code:
+            os._exit(self.exit_code)
+        self.exit_code = 128 + number
+        if self._is_interruptible:
+            raise Interrupted

@@ -52,7 +52,7 @@ class Executor:
     clock: Callable[[], float] = time.time
 
     def execute(self, message: TryUnit, *, queue: str) -> Outcome:
-        """Try a unit and return how that ended. Raises nothing but the end of the process."""
+        """Try a unit and return how that ended. Raises nothing."""
         attempt = Attempt(self, message, queue=queue)
         facts: dict[str, Any] = {
             "job": message.job,

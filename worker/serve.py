@@ -108,7 +108,7 @@ def serve(settings: Settings, *, worker: str) -> int:
         heartbeat.close()
         tracing.close()
         log.info("ended", why=drain.why)
-    return EXIT_DEAF if drain.why == "deaf" else code
+    return drain.exit_code or (EXIT_DEAF if drain.why == "deaf" else code)
 
 
 def connect(address: str) -> "Redis":

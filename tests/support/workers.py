@@ -8,10 +8,12 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
+
+from redis import RedisError
 
 from fda_core.contract.plan import Plan, Unit
 from fda_core.contract.service import names
@@ -21,6 +23,7 @@ from fda_core.engine.plan import is_published, make_plan
 from fda_core.engine.recipes import recipe_of
 from fda_core.storage.resolve import storages
 from tests.support.checkpoints import RecipeFile, base_model, expert_of
+from tests.support.runners import hold
 from tests.support.valkey import Valkey
 from worker.app import make_app
 
@@ -97,7 +100,12 @@ class Worker:
 def _forks() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["worker.serve", "fda_core.engine.units", "transformers.models.bert.modeling_bert"]
+        [
+            "worker.serve",
+            "tests.support.runners",
+            "fda_core.engine.units",
+            "transformers.models.bert.modeling_bert",
+        ]
     )
     return context
 
@@ -130,7 +138,10 @@ def workers(valkey: Valkey, root: Path, count: int = 1, **settings: Any) -> Iter
 class Job:
     """A planned job, and what a controller would do about it."""
 
-    def __init__(self, valkey: Valkey, root: Path, *, job_id: str = "job-1", **recipe: Any) -> None:
+    def __init__(
+        self, valkey: Valkey, root: Path, *, job_id: str | None = None, **recipe: Any
+    ) -> None:
+        job_id = job_id or f"job-{root.name}"
         self.valkey = valkey
         self.storage = storages()
         self.workspace = root / "workspace"
@@ -201,6 +212,23 @@ class Job:
         """Return the reported events of a kind."""
         events = [report.event for report in self.reports() if report.event.kind == kind]
         return [event for event in events if unit in (None, event.unit)]
+
+    def run(self, seconds: float = 60.0) -> None:
+        """Do the dispatcher's part until the output is there: send what nobody has."""
+
+        def nudge() -> bool:
+            with suppress(RedisError):
+                if not self.valkey.client.llen(names.CPU):
+                    for unit in self.ready():
+                        if not self.lease(unit.id):
+                            self.send(unit.id)
+            return self.is_published()
+
+        until(nudge, seconds=seconds, why="published")
+
+    def hold(self, unit: str) -> Path:
+        """Let runners of `tests.support.runners` wait in this unit until the file is gone."""
+        return hold(self.plan, unit)
 
     def record(self, unit: str) -> bytes:
         return (

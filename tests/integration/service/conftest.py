@@ -45,3 +45,10 @@ def root(shared_root: Path, tmp_path: Path) -> Path:
     folder = shared_root / tmp_path.name
     folder.mkdir()
     return save_models(folder)
+
+
+@pytest.fixture
+def own_valkey() -> Iterator[Valkey]:
+    """A Valkey of this test's own: no other workers take from it, and it may be killed."""
+    with valkey_server() as server:
+        yield server
