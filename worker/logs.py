@@ -2,8 +2,10 @@
 
 import logging
 import sys
+import warnings
 
 import structlog
+from celery.platforms import SecurityWarning
 from structlog.typing import Processor
 
 
@@ -38,6 +40,9 @@ def set_up_logs(level: str, *, worker: str, as_json: bool) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    logging.captureWarnings(True)
+    # Celery warns of root because of pickled messages; we take none but JSON.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     # Celery tells every message twice at info; our `unit_tried` says it once, with more.
     for name in ("celery.worker.strategy", "celery.app.trace", "amqp", "urllib3", "botocore"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -20,7 +20,7 @@ from fda_core.storage.resolve import storages
 from worker import tasks
 from worker.app import make_app
 from worker.consumer import Consumer
-from worker.devices import Devices, find_devices, queues_for
+from worker.devices import find_devices, queues_for
 from worker.drain import Drain
 from worker.events import Reports
 from worker.execute import Executor
@@ -98,7 +98,15 @@ def serve(settings: Settings, *, worker: str) -> int:
             signal.signal(number, drain.on_signal)
         reports.start()
         heartbeat.start()
-        _tell_start(devices, queues, settings, seconds=time.time() - began)
+        log.info(
+            "taking_units",
+            version=__version__,
+            queues=queues,
+            device=devices.name,
+            threads=settings.threads,
+            metrics_port=port,
+            startup_seconds=round(time.time() - began, 2),
+        )
 
     try:
         code = consumer.run(on_ready)
@@ -134,17 +142,3 @@ def load_runner(name: str) -> Callable[..., Any]:
         raise BadParameter(
             f"runner {name!r}: {problem}", hint="Give module:Class, importable here."
         ) from problem
-
-
-def _tell_start(
-    devices: Devices, queues: tuple[str, ...], settings: Settings, *, seconds: float
-) -> None:
-    log.info(
-        "taking_units",
-        version=__version__,
-        queues=queues,
-        device=devices.name,
-        threads=settings.threads,
-        metrics_port=settings.metrics_port,
-        startup_seconds=round(seconds, 2),
-    )

@@ -27,8 +27,9 @@ class Tracing:
             yield
             return
         parent = TraceContextTextMapPropagator().extract(trace)
+        named = {f"fda.{key}": value for key, value in attributes.items()}
         with self._tracer.start_as_current_span(
-            name, context=parent, kind=SpanKind.CONSUMER, attributes=dict(attributes)
+            name, context=parent, kind=SpanKind.CONSUMER, attributes=named
         ):
             yield
 
