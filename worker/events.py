@@ -75,7 +75,8 @@ class Reports:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self._thread.join(seconds)
+        if self._thread.is_alive():
+            self._thread.join(seconds)
         return is_sent
 
     def send_some(self) -> int:

@@ -6,7 +6,8 @@ for half a minute, while at every look messages waited for it, is deaf and must 
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 PATIENCE_SECONDS = 30.0
 
@@ -24,19 +25,26 @@ class Hearing:
         self._clock = clock
         self._taken = 0
         self._seen = 0
+        self._is_busy = False
         self._since: float | None = None
 
-    def take(self) -> None:
-        """Note that a message arrived."""
+    @contextmanager
+    def taking(self) -> Iterator[None]:
+        """Note that a message arrived, and is being answered until the block ends."""
         self._taken += 1
+        self._is_busy = True
+        try:
+            yield
+        finally:
+            self._is_busy = False
 
     def forget(self) -> None:
         """Start to count anew: Redis was away."""
         self._since = None
 
-    def is_deaf(self, waiting: int, *, is_idle: bool) -> bool:
-        """Judge by one look: how many messages wait, and whether the worker is free for them."""
-        if not waiting or not is_idle or self._taken != self._seen:
+    def is_deaf(self, waiting: int) -> bool:
+        """Judge by one look at how many messages wait."""
+        if not waiting or self._is_busy or self._taken != self._seen:
             self._seen, self._since = self._taken, None
             return False
         if self._since is None:

@@ -159,7 +159,7 @@ class Heartbeat:
         held = {q for q, is_held in zip(self._queues, answers[2:], strict=False) if is_held}
         self._hold(frozenset(held))
         waiting = self._waiting(answers[2 + len(self._queues) :])
-        self._listen(waiting, is_idle=watch is None)
+        self._listen(waiting)
 
     def _waiting(self, lengths: Sequence[int]) -> int:
         """Return how many messages wait in the queues that are taken from."""
@@ -170,8 +170,8 @@ class Heartbeat:
             if queue not in self._held
         )
 
-    def _listen(self, waiting: int, *, is_idle: bool) -> None:
-        if self._hearing.is_deaf(waiting, is_idle=is_idle) and not self._drain.begun:
+    def _listen(self, waiting: int) -> None:
+        if self._hearing.is_deaf(waiting) and not self._drain.begun:
             log.error("deaf", waiting=waiting, hint="Ending, to be started again.")
             self._drain.begin("deaf")
 

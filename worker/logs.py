@@ -6,12 +6,18 @@ import warnings
 
 import structlog
 from celery.platforms import SecurityWarning
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
 
 def set_up_logs(level: str, *, worker: str, as_json: bool) -> None:
     """Configure this process's logging; Celery's and our lines look the same."""
+
+    def say_who(_logger: object, _method: str, event: EventDict) -> EventDict:
+        event["worker"] = worker
+        return event
+
     shared: list[Processor] = [
+        say_who,
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
@@ -24,7 +30,6 @@ def set_up_logs(level: str, *, worker: str, as_json: bool) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(worker=worker)
     last: list[Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if as_json

@@ -18,14 +18,14 @@ def register(app: Celery, executor: Executor, *, hearing: Hearing) -> None:
     """Add the task to an application."""
 
     def try_unit(self: Task, **fields: Any) -> None:
-        hearing.take()
-        try:
-            message = TryUnit.model_validate(fields)
-        except ValidationError as problem:
-            # From another version. Answering it loses nothing: the controller sends anew.
-            log.error("message_refused", faults=problem.errors(include_url=False))
-            return
-        executor.execute(message, queue=_queue(self, message))
+        with hearing.taking():
+            try:
+                message = TryUnit.model_validate(fields)
+            except ValidationError as problem:
+                # From another version. Answering it loses nothing: the controller sends anew.
+                log.error("message_refused", faults=problem.errors(include_url=False))
+                return
+            executor.execute(message, queue=_queue(self, message))
 
     app.task(name=names.TRY_UNIT, bind=True, shared=False)(try_unit)
 

@@ -8,6 +8,9 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from fda_core import __version__
 
+SEND_SECONDS = 2.0
+"""A collector that hangs must not keep a worker from ending."""
+
 
 class Tracing:
     """Makes spans, or nothing where no collector is named."""
@@ -70,5 +73,7 @@ def make_tracing(endpoint: str, *, worker: str) -> Tracing:
         )
     )
     address = f"{endpoint.rstrip('/')}/v1/traces"
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=address)))
+    provider.add_span_processor(
+        BatchSpanProcessor(OTLPSpanExporter(endpoint=address, timeout=SEND_SECONDS))
+    )
     return Tracing(provider)

@@ -139,12 +139,18 @@ class Job:
     """A planned job, and what a controller would do about it."""
 
     def __init__(
-        self, valkey: Valkey, root: Path, *, job_id: str | None = None, **recipe: Any
+        self,
+        valkey: Valkey,
+        root: Path,
+        *,
+        job_id: str | None = None,
+        workspace: Path | None = None,
+        **recipe: Any,
     ) -> None:
         job_id = job_id or f"job-{root.name}"
         self.valkey = valkey
         self.storage = storages()
-        self.workspace = root / "workspace"
+        self.workspace = workspace or root / "workspace"
         self.output = root / "outputs" / job_id
         self.output.parent.mkdir(parents=True, exist_ok=True)
         self.recipe = RecipeFile(

@@ -121,3 +121,13 @@ def test_what_cannot_work_is_refused_before_anything_is_taken(
     finally:
         worker.kill()
     assert said in worker.log.read_text()
+
+
+def test_a_worker_that_waits_for_redis_can_be_ended(tmp_path: Path) -> None:
+    worker = Worker("redis://127.0.0.1:1/0", tmp_path, tmp_path / "log")
+    try:
+        until(lambda: worker.log.exists() and "Cannot connect" in worker.log.read_text())
+        worker.signal(TERM)
+        assert worker.wait(15) == 0
+    finally:
+        worker.kill()
