@@ -34,7 +34,12 @@ def alias(plan: Plan, method: Fda, layer: int, expert: str) -> str:
 
 
 def settings(plan: Plan, method: Fda) -> dict[str, object]:
-    """Return what anchors depend on beside the two layers."""
+    """Return what anchors depend on beside the two layers.
+
+    How many are held at once is not part of it: it changes the order of sums, so rounding, and
+    a unit that ran out of memory is tried again with fewer. It is written as unset, so that
+    entries made before this rule are found.
+    """
     return {
         "version": 2,
         "scope": method.parameters.scope,
@@ -47,7 +52,7 @@ def settings(plan: Plan, method: Fda) -> dict[str, object]:
 
 def _construct_settings(config: ConstructConfig) -> dict[str, object]:
     """Return the settings that count: what is off is left out, as before there was such a thing."""
-    found = config.model_dump(mode="json")
+    found = {**config.model_dump(mode="json"), "microbatch": None}
     if config.patience is None:
         del found["patience"], found["min_gain"]
     if config.sigma == "search":
