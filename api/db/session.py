@@ -61,9 +61,13 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """Yield a session for looking only; on SQLite it waits for no writer."""
+        """Yield a session for looking only; on SQLite it waits for no writer.
+
+        What was read may be used after the block.
+        """
         with self._reading() as session:
             yield session
+            session.expunge_all()
             session.rollback()
 
     def close(self) -> None:
