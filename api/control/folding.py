@@ -90,9 +90,14 @@ class Fold:
         if isinstance(event, UnitRetried):
             self._say(report, event.reason, unit=unit.id)
             return
+        if isinstance(event, UnitFinished) and event.source == "journal":
+            self._finished(report, event, job=job, unit=unit)
+            return
         tried = self._try(report, job, unit)
         if isinstance(event, UnitFinished):
-            self._finished(report, event, job=job, unit=unit, tried=tried)
+            believed = unit.kind != "publish" or self.published.get(job.id, True)
+            self._close(tried, "done" if believed else "failed", report)
+            self._finished(report, event, job=job, unit=unit)
         elif isinstance(event, UnitFailed):
             self._failed(report, event, job=job, unit=unit, tried=tried)
         elif isinstance(event, UnitReturned):
@@ -138,8 +143,6 @@ class Fold:
             return False
         if unit.state in (UnitState.DONE.value, UnitState.FAILED.value):
             return False
-        if isinstance(report.event, UnitFinished) and report.event.source == "journal":
-            return False
         return unit.started_at is None or unit.started_at <= _time(report.at)
 
     def _counts(self, report: Report, job: JobFacts, unit: UnitRow) -> bool:
@@ -160,15 +163,9 @@ class Fold:
             unit.moved_bytes = min(moved, most)
 
     def _finished(
-        self,
-        report: Report,
-        event: UnitFinished,
-        *,
-        job: JobFacts,
-        unit: UnitRow,
-        tried: AttemptRow,
+        self, report: Report, event: UnitFinished, *, job: JobFacts, unit: UnitRow
     ) -> None:
-        self._close(tried, "done", report)
+        """Finish a unit. One that was found in the journal was no try of whoever found it."""
         if report.attempt != job.attempt:
             self.pokes.add(job.id)
             return
@@ -204,14 +201,12 @@ class Fold:
             self._finish(report, event, job=job, unit=unit)
             unit_changes.succeed(self.session, job, at=self.moment)
         elif unit.token == report.token and job.state in OPEN:
-            error = OutputCorrupt(
+            problem = OutputCorrupt(
                 f"{job.output}: publishing was reported, but the output is not whole",
                 hint="See that nothing else writes there, then retry the job.",
                 output=job.output,
             )
-            tried = self.attempts[report.token]
-            self._close(tried, "failed", report, error=ErrorReport.model_validate(error.as_dict()))
-            self._try_again(job, unit, ErrorReport.model_validate(error.as_dict()))
+            self._try_again(job, unit, ErrorReport.model_validate(problem.as_dict()))
 
     def _failed(
         self, report: Report, event: UnitFailed, *, job: JobFacts, unit: UnitRow, tried: AttemptRow

@@ -97,6 +97,7 @@ class Bench:
         self.redis = RedisState(server.client())
         self.clock = MovableClock()
         self.storage: Storage = storages()
+        self.worker_storage: Storage = storages()
         self._app = sending_app(server.url)
         self._controllers: list[Controller] = []
         self.controller = self.new_controller()
@@ -334,7 +335,7 @@ class Trial:
 
         runner = UnitRunner(
             self.plan,
-            self.worker.bench.storage,
+            self.worker.bench.worker_storage,
             device=torch.device("cpu"),
             worker=0,
             emit=emit,
@@ -348,7 +349,7 @@ class Trial:
 
     def record(self) -> None:
         """Leave what a finished unit leaves: an output, or a file and its record."""
-        storage, plan = self.worker.bench.storage, self.plan
+        storage, plan = self.worker.bench.worker_storage, self.plan
         files: tuple[ArtifactFile, ...] = ()
         if self.unit == "publish":
             manifest = Manifest(
@@ -428,14 +429,14 @@ class HandWorker:
             client, bench = self.bench.client, self.bench
             if client.exists(names.stop(message.job)):
                 continue
-            plan = Plan.model_validate_json(bench.storage.read(message.plan))
+            plan = Plan.model_validate_json(bench.worker_storage.read(message.plan))
             self._count += 1
             trial = Trial(self, message, plan, token=f"{self.name}:{new_id()}")
             unit = plan.unit(message.unit)
             there = (
-                is_published(plan, bench.storage)
+                is_published(plan, bench.worker_storage)
                 if unit.kind == "publish"
-                else Journal(plan, bench.storage).find(unit) is not None
+                else Journal(plan, bench.worker_storage).find(unit) is not None
             )
             if there:
                 client.sadd(names.done(message.job), unit.id)
