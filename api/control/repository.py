@@ -61,8 +61,9 @@ def _facts(row: Row[Any]) -> JobFacts:
 
 
 def _changed(session: Session, statement: Any) -> int:
-    """Run an UPDATE or DELETE and return how many rows it met."""
-    result = session.execute(statement.execution_options(synchronize_session=False))
+    """Run a statement that writes and return how many rows it met."""
+    options = {"synchronize_session": False, "preserve_rowcount": True}
+    result = session.execute(statement.execution_options(**options))
     assert isinstance(result, CursorResult)
     return result.rowcount
 

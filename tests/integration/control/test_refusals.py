@@ -1,9 +1,11 @@
 """What planning refuses, and what it tries again."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from api.control import planner
 from fda_core.errors import Unavailable
 from tests.support.control import Bench, HandWorker
 
@@ -57,7 +59,7 @@ def test_an_output_that_another_job_writes_is_refused_and_free_after_it(bench: B
 def test_storage_that_does_not_answer_is_tried_again_with_waits(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ):
-    failing = _fail_reads(bench, monkeypatch, times=2)
+    failing = _fail_reads(monkeypatch, times=2)
     job = bench.submit()
     for _ in range(3):
         bench.step()
@@ -70,7 +72,7 @@ def test_storage_that_does_not_answer_is_tried_again_with_waits(
 def test_storage_that_never_answers_fails_the_job_in_the_end(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ):
-    _fail_reads(bench, monkeypatch, times=1000)
+    _fail_reads(monkeypatch, times=1000)
     job = bench.submit()
     for _ in range(6):
         bench.step()
@@ -95,8 +97,6 @@ def test_a_bug_of_ours_fails_one_job_and_not_the_next(
 
 
 def test_warnings_of_the_plan_become_events(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    from api.control import planner
-
     real = planner.make_plan
 
     def warned(*args: Any, **kwargs: Any) -> Any:
@@ -108,8 +108,6 @@ def test_warnings_of_the_plan_become_events(bench: Bench, monkeypatch: pytest.Mo
 
 
 def test_a_deadline_expires_queued_jobs_only(bench: Bench):
-    from datetime import timedelta
-
     soon = bench.clock() + timedelta(seconds=5)
     running = bench.planned(deadline=soon)
     waiting = bench.submit(bench.folder.recipe("out2"), deadline=soon)
@@ -130,10 +128,8 @@ def test_urgent_jobs_are_sent_first(bench: Bench):
     assert trial.message.job == urgent
 
 
-def _fail_reads(bench: Bench, patch: pytest.MonkeyPatch, *, times: int) -> list[int]:
+def _fail_reads(patch: pytest.MonkeyPatch, *, times: int) -> list[int]:
     left = list(range(times))
-    from api.control import planner
-
     real = planner.make_plan
 
     def flaky(*args: Any, **kwargs: Any) -> Any:
