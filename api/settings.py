@@ -51,6 +51,9 @@ class Settings(BaseSettings):
     max_active_jobs_per_team: int = Field(default=1000, ge=1)
     artifact_url_seconds: int = Field(default=3600, ge=1, le=7 * 24 * 3600)
     idempotency_hours: int = Field(default=24, ge=1)
+    anchor_days: int = Field(
+        default=0, ge=0, description="Delete cached anchors unused for so long; 0 keeps them."
+    )
     webhook_allow_private: bool = Field(
         default=False, description="Let webhooks go to private addresses and plain http."
     )

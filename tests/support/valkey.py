@@ -52,6 +52,10 @@ class Valkey:
             self._process.wait()
             self._process = None
 
+    def connect(self) -> Redis:
+        """Return a client of one's own; close it."""
+        return Redis.from_url(self.url, decode_responses=True)
+
     def empty(self) -> None:
         """Forget everything."""
         self.client.flushall()

@@ -29,3 +29,8 @@ def broker_options() -> dict[str, Any]:
 def queue_lists(queue: str) -> tuple[str, ...]:
     """Return the Redis lists of a queue's messages, first taken first."""
     return (queue, *(f"{queue}{SEPARATOR}{step}" for step in range(1, PRIORITIES)))
+
+
+def queue_key(queue: str, priority: int) -> str:
+    """Return the Redis list that holds a queue's messages of one (Celery) priority."""
+    return queue_lists(queue)[priority]

@@ -29,6 +29,13 @@ EVENTS = "fda:events"
 WAKE = "fda:wake"
 """List: pushed to when the controller has something new in the database; popped blocking."""
 
+EPOCH = "fda:epoch"
+"""Set by the controller if it is not there: another value means that Redis was emptied."""
+
+STOP_SECONDS = 7 * 86_400
+"""How long the order to stop outlives a job that failed or was cancelled: its messages may
+still wait in a queue. A retry removes it."""
+
 
 def lease(job: str, unit: str) -> str:
     """Return the key that holds the token of the worker that runs a unit; it expires."""

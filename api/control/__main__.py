@@ -1,0 +1,89 @@
+"""`python -m api.control`: the process that leads jobs. Any number may run."""
+
+import logging
+import os
+import random
+import signal
+import sys
+from types import FrameType
+
+import structlog
+from redis import Redis
+
+from api.control.controller import Controller
+from api.control.queue import UnitQueue, sending_app
+from api.control.redis_state import RedisState
+from api.db.migrate import migrate
+from api.db.session import Database, open_engine
+from api.db.types import now
+from api.settings import Settings
+from fda_core.contract.uris import normalise
+from fda_core.storage.resolve import storages
+
+SOCKET_SECONDS = 15.0
+"""Longer than any wait of ours that blocks on Redis."""
+
+
+def set_up_logs(level: str) -> None:
+    """Write one JSON object per line to standard error."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.dict_tracebacks,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelNamesMapping()[level.upper()]
+        ),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def make_controller(settings: Settings, database: Database) -> Controller:
+    """Return the controller that settings describe."""
+    url = settings.redis_url.get_secret_value()
+    redis = RedisState(
+        Redis.from_url(
+            url,
+            decode_responses=True,
+            socket_timeout=SOCKET_SECONDS,
+            socket_connect_timeout=5.0,
+            health_check_interval=30,
+        )
+    )
+    here = os.getcwd()  # noqa: PTH109 - addresses are text
+    workspace = normalise(settings.workspace, cwd=here)
+    roots = [normalise(root, cwd=here) for root in (*settings.roots, workspace)]
+    return Controller(
+        database=database,
+        redis=redis,
+        queue=UnitQueue(sending_app(url), redis, now),
+        storage=storages(roots),
+        workspace=workspace,
+        settings=settings,
+        clock=now,
+        chance=random.Random(),
+    )
+
+
+def main() -> None:
+    """Migrate, lead until told to stop, and let go."""
+    settings = Settings()
+    set_up_logs(settings.log_level)
+    database = Database(open_engine(settings.database_url))
+    migrate(database.engine)
+    controller = make_controller(settings, database)
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        controller.stop()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    controller.run()
+    database.close()
+
+
+if __name__ == "__main__":
+    main()

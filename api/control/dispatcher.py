@@ -1,0 +1,499 @@
+"""Keep every active job going: notice the lost, trust the journal, send what is ready.
+
+A pass costs one query and two round trips to Redis for all jobs together. A close look at
+one job (all its units, what was sent, maybe one listing of its records) is taken when there is
+a reason: it was never looked at, something of it finished or came back, Redis was emptied, its
+messages seem lost, or a minute has passed.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from threading import Event, Lock
+from typing import Any
+
+import structlog
+from sqlalchemy.orm import Session
+
+from api.control import records, repository, unit_changes
+from api.control.outcome import Outcomes, end_job
+from api.control.planner import message_of
+from api.control.plans import Plans
+from api.control.queue import Message, UnitQueue
+from api.control.redis_state import Look, RedisState
+from api.control.repository import JobFacts
+from api.control.unit_changes import OPEN
+from api.db.session import Database
+from api.db.tables import AttemptRow
+from api.ids import new_id
+from api.jobs.transitions import add_log
+from fda_core.contract.artifacts import UnitRecord
+from fda_core.contract.plan import Plan
+from fda_core.contract.service.messages import ErrorReport
+from fda_core.contract.service.states import JobState, UnitState
+from fda_core.engine.plan import is_published
+from fda_core.engine.publishing import finish_publishing
+from fda_core.errors import FdaError, InternalError, WorkerDied
+
+PASS_SECONDS = 1.0
+SOON_SECONDS = 0.1
+LOOK_SECONDS = 60.0
+RESEND_SECONDS = 10.0
+RESEND_ANYWAY_SECONDS = 600.0
+SUSPECT_SECONDS = 6.0
+"""A unit that runs by the database and of which Redis knows nothing is given so long."""
+RECORDS_SECONDS = 10.0
+"""While units run, the journal is listed at least so often."""
+STOP_GRACE_SECONDS = 1.0
+"""Between a worker's look for the order to stop and its lease."""
+LOSSES = 3
+
+_log = structlog.get_logger("fda.control.dispatcher")
+
+
+@dataclass
+class Pokes:
+    """Which jobs to look at soon: said by other loops, taken by the dispatcher."""
+
+    _jobs: set[str] = field(default_factory=set)
+    _event: Event = field(default_factory=Event)
+    _lock: Lock = field(default_factory=Lock)
+
+    def add(self, jobs: Iterable[str]) -> None:
+        """Have jobs looked at soon."""
+        with self._lock:
+            self._jobs.update(jobs)
+        self._event.set()
+
+    def take(self) -> set[str]:
+        """Return who was poked since."""
+        with self._lock:
+            jobs, self._jobs = self._jobs, set()
+            self._event.clear()
+        return jobs
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for a poke, at most so long."""
+        return self._event.wait(seconds)
+
+
+@dataclass
+class Memory:
+    """What was seen of a job; it may be lost without harm."""
+
+    attempt: int
+    looked: datetime
+    records_listed: datetime
+    units_done: int = -1
+    suspects: dict[tuple[str, str | None], datetime] = field(default_factory=dict)
+
+
+class Dispatcher:
+    """The loop that reconciles active jobs with Redis and the journal."""
+
+    def __init__(
+        self,
+        database: Database,
+        redis: RedisState,
+        queue: UnitQueue,
+        plans: Plans,
+        outcomes: Outcomes,
+        *,
+        clock: Callable[[], datetime],
+        pokes: Pokes,
+    ) -> None:
+        self._database = database
+        self._redis = redis
+        self._queue = queue
+        self._plans = plans
+        self._outcomes = outcomes
+        self._clock = clock
+        self._pokes = pokes
+        self._memory: dict[str, Memory] = {}
+        self._epoch: str | None = None
+
+    def step(self) -> int:
+        """Look at every active job once; return how many got a close look."""
+        poked = self._pokes.take()
+        try:
+            return self._pass(poked)
+        except BaseException:
+            self._pokes.add(poked)
+            raise
+
+    def _pass(self, poked: set[str]) -> int:
+        moment = self._clock()
+        with self._database.read() as session:
+            jobs = repository.active_jobs(session)
+            retries = repository.waiting_retries(session, moment) if jobs else set()
+        self._memory = {
+            job.id: self._memory[job.id]
+            for job in jobs
+            if job.id in self._memory and self._memory[job.id].attempt == job.attempt
+        }
+        closely = 0
+        if jobs:
+            self._notice_emptied()
+            looks = self._redis.look([job.id for job in jobs])
+            held = self._redis.leases(
+                [(job, unit) for job, look in looks.items() for unit in look.taken]
+            )
+            lengths = self._queue.lengths()
+            for job in jobs:
+                closely += self._tend(
+                    job,
+                    looks[job.id],
+                    held=held,
+                    lengths=lengths,
+                    wanted=job.id in poked or job.id in retries,
+                )
+        self._outcomes.step()
+        return closely
+
+    def _notice_emptied(self) -> None:
+        """Look at everything anew if Redis was emptied since the last pass."""
+        epoch = self._redis.epoch()
+        if self._epoch not in (None, epoch):
+            _log.warning("redis_was_emptied")
+            self._memory.clear()
+        self._epoch = epoch
+
+    def _tend(
+        self,
+        job: JobFacts,
+        look: Look,
+        *,
+        held: Mapping[tuple[str, str], str],
+        lengths: Mapping[str, int],
+        wanted: bool,
+    ) -> bool:
+        """Look after one job. What goes wrong with it is no other job's business."""
+        try:
+            if job.state is JobState.CANCELLING:
+                self._cancel(job, look)
+                return True
+            lost = {u: t for u, t in look.taken.items() if (job.id, u) not in held}
+            for unit, token in lost.items():
+                self._lost_worker(job, unit, token)
+            if not self._is_due(job, look, wanted=wanted or bool(lost)):
+                return False
+            self._look(job, look, lengths=lengths)
+        except FdaError as problem:
+            _log.warning("job_not_tended", job=job.id, code=problem.code, problem=problem.message)
+        return True
+
+    # Cancelling
+
+    def _cancel(self, job: JobFacts, look: Look) -> None:
+        """End a job that was told to stop, once nobody works on it."""
+        if not look.stopping:
+            self._redis.stop(job.id)
+            return
+        with self._database.read() as session:
+            units = [line.id for line in repository.unit_lines(session, job.id)]
+        if units:
+            asked = datetime.fromisoformat(job.timestamps[JobState.CANCELLING.value])
+            if (self._clock() - asked).total_seconds() < STOP_GRACE_SECONDS:
+                return
+            if self._redis.leases([(job.id, unit) for unit in units]):
+                return
+        plan = self._plans.find(job.id, job.plan_digest)
+        won = plan is not None and self._is_published(plan)
+        if plan is not None and not won:
+            records.clean_staging(plan, self._plans.storage)
+        with self._database.write() as session:
+            now = repository.lock_job(session, job.id)
+            if now is None or now.state is not JobState.CANCELLING:
+                return
+            if won:
+                unit_changes.succeed(session, now, at=self._clock())
+            else:
+                end_job(session, now, JobState.CANCELLED)
+
+    def _is_published(self, plan: Plan) -> bool:
+        if not is_published(plan, self._plans.storage):
+            return False
+        finish_publishing(plan, self._plans.storage)
+        return True
+
+    # Lost workers
+
+    def _lost_worker(self, job: JobFacts, unit: str, token: str) -> None:
+        """See to a unit that was taken and whose lease ran out."""
+        if not self._redis.is_lost(job.id, unit, token):
+            return
+        plan = self._plan(job)
+        if unit == "publish":
+            if self._is_published(plan):
+                self._succeed(job)
+                return
+        elif found := records.find_records(plan, self._plans.storage, among=[unit]):
+            self._finish(job, found)
+            self._redis.give_up(job.id, unit, token)
+            return
+        with self._database.write() as session:
+            self._lose(session, job.id, unit, token, outcome="lost")
+        self._redis.give_up(job.id, unit, token)
+
+    def _lose(
+        self, session: Session, job_id: str, unit_id: str, token: str, *, outcome: str
+    ) -> None:
+        """Note that a try came to nothing, and end the job if that happens again and again."""
+        job = repository.lock_job(session, job_id)
+        unit = repository.unit(session, job_id, unit_id)
+        if job is None or unit is None or job.state not in OPEN:
+            return
+        moment = self._clock()
+        tried = repository.attempts(session, [token]).get(token)
+        if tried is None:
+            if unit.state == UnitState.DONE.value:
+                return
+            tried = AttemptRow(
+                id=new_id(),
+                job_id=job.id,
+                attempt=job.attempt,
+                unit=unit.id,
+                token=token,
+                worker="unknown",
+                outcome="running",
+                started_at=moment,
+            )
+            session.add(tried)
+        elif tried.outcome != "running":
+            return
+        tried.outcome, tried.finished_at = outcome, moment
+        session.flush()
+        if unit.state == UnitState.DONE.value or unit.token not in (None, token):
+            return
+        losses = repository.count_attempts(session, job.id, job.attempt, unit.id, "lost")
+        worker = tried.worker
+        reason = "Redis forgot who runs it"
+        if outcome == "lost":
+            reason = f"worker {worker} was lost ({losses} of {LOSSES} times)"
+        add_log(session, job.id, reason, level="warning", unit=unit.id, worker=worker)
+        if losses >= LOSSES:
+            problem = WorkerDied(
+                f"unit {unit.id}: {losses} workers ended without a word while they ran it",
+                hint=f"It needs {unit.memory_bytes} bytes by the plan: see whether the machines "
+                "ran out of memory, then retry the job.",
+                memory_bytes=unit.memory_bytes,
+            )
+            error = ErrorReport.model_validate(problem.as_dict())
+            unit_changes.fail(session, job, unit, error=error, at=moment)
+            return
+        unit_changes.put_back(session, job, unit, reason=reason, not_before=moment)
+
+    # A close look
+
+    def _is_due(self, job: JobFacts, look: Look, *, wanted: bool) -> bool:
+        seen = self._memory.get(job.id)
+        moment = self._clock()
+        return (
+            seen is None
+            or wanted
+            or look.stopping
+            or seen.units_done != job.units_done
+            or moment - seen.looked >= timedelta(seconds=LOOK_SECONDS)
+            or (not look.taken and moment - seen.looked >= timedelta(seconds=RESEND_SECONDS))
+            or (
+                bool(look.taken)
+                and moment - seen.records_listed >= timedelta(seconds=RECORDS_SECONDS)
+            )
+            or bool(seen.suspects)
+        )
+
+    def _look(self, job: JobFacts, look: Look, *, lengths: Mapping[str, int]) -> None:
+        """Compare a job's units with the journal and with what was sent; put right what differs."""
+        moment = self._clock()
+        if look.stopping:
+            self._allow(job)
+        with self._database.read() as session:
+            lines = repository.unit_lines(session, job.id)
+        seen = self._memory.get(job.id)
+        first = seen is None
+        if seen is None:
+            seen = self._memory[job.id] = Memory(job.attempt, moment, moment)
+        if self._read_journal(job, look, lines=lines, seen=seen, first=first):
+            with self._database.read() as session:
+                lines = repository.unit_lines(session, job.id)
+        done = {line.id for line in lines if line.state == UnitState.DONE.value}
+        if first:
+            self._redis.mark_done(job.id, sorted(done))
+        if "publish" in done:
+            self._succeed(job)
+            return
+        self._notice_forgotten(job, look, lines=lines, seen=seen)
+        self._send(job, self._to_send(job, look, lines=lines, done=done, lengths=lengths))
+        seen.looked, seen.units_done = moment, len(done)
+
+    def _allow(self, job: JobFacts) -> None:
+        """Remove an order to stop that is none of this job's any more."""
+        with self._database.write() as session:
+            now = repository.lock_job(session, job.id)
+            if now is not None and now.state in OPEN and now.attempt == job.attempt:
+                self._redis.allow(job.id)
+
+    def _read_journal(
+        self,
+        job: JobFacts,
+        look: Look,
+        *,
+        lines: Sequence[Any],
+        seen: Memory,
+        first: bool,
+    ) -> bool:
+        """Finish units whose record is there and whose report is not; say if there were any."""
+        moment = self._clock()
+        busy = any(line.state == UnitState.RUNNING.value for line in lines) or bool(look.taken)
+        due = moment - seen.records_listed >= timedelta(seconds=RECORDS_SECONDS)
+        if not (first or (busy and due) or seen.suspects):
+            return False
+        seen.records_listed = moment
+        plan = self._plan(job)
+        open_units = {line.id for line in lines if line.state != UnitState.DONE.value}
+        found = records.find_records(plan, self._plans.storage, among=open_units)
+        if found:
+            self._finish(job, found)
+        if open_units - set(found) <= {"publish"} and self._is_published(plan):
+            self._succeed(job)
+            return True
+        return bool(found)
+
+    def _finish(self, job: JobFacts, found: Mapping[str, UnitRecord]) -> None:
+        with self._database.write() as session:
+            now = repository.lock_job(session, job.id)
+            if now is None or now.state not in OPEN or now.attempt != job.attempt:
+                return
+            rows = repository.units(session, {job.id: list(found)})
+            for (_, unit_id), unit in sorted(rows.items(), key=lambda item: item[1].place):
+                if unit.state == UnitState.DONE.value:
+                    continue
+                record = found[unit_id]
+                unit.device = record.device
+                unit_changes.finish(
+                    session,
+                    now,
+                    unit,
+                    source="journal",
+                    seconds=record.cost.seconds,
+                    worker=record.worker,
+                    at=self._clock(),
+                )
+            job.units_done = now.units_done
+        self._redis.mark_done(job.id, list(found))
+
+    def _succeed(self, job: JobFacts) -> None:
+        with self._database.write() as session:
+            now = repository.lock_job(session, job.id)
+            if now is not None and now.attempt == job.attempt and now.state in OPEN:
+                unit_changes.succeed(session, now, at=self._clock())
+                job.state = now.state
+
+    def _notice_forgotten(
+        self, job: JobFacts, look: Look, *, lines: Sequence[Any], seen: Memory
+    ) -> None:
+        """See to units that run by the database and of which Redis knows nothing, for a while."""
+        moment = self._clock()
+        running = [
+            line
+            for line in lines
+            if line.state == UnitState.RUNNING.value and line.id not in look.taken
+        ]
+        held = self._redis.leases([(job.id, line.id) for line in running]) if running else {}
+        suspects = {
+            (line.id, line.token): seen.suspects.get((line.id, line.token), moment)
+            for line in running
+            if (job.id, line.id) not in held
+        }
+        for (unit, token), since in list(suspects.items()):
+            if moment - since >= timedelta(seconds=SUSPECT_SECONDS) and token is not None:
+                with self._database.write() as session:
+                    self._lose(session, job.id, unit, token, outcome="returned")
+                del suspects[unit, token]
+                self._pokes.add([job.id])
+        seen.suspects = suspects
+
+    # Sending
+
+    def _to_send(
+        self,
+        job: JobFacts,
+        look: Look,
+        *,
+        lines: Sequence[Any],
+        done: set[str],
+        lengths: Mapping[str, int],
+    ) -> list[Message]:
+        moment = self._clock()
+        open_lines = [
+            line
+            for line in lines
+            if line.state in (UnitState.PENDING.value, UnitState.READY.value)
+            and line.id not in look.taken
+            and all(need in done for need in line.needs)
+            and (line.not_before is None or line.not_before <= moment)
+        ]
+        if not open_lines:
+            return []
+        sent = self._redis.sent(job.id)
+        messages = []
+        on_their_way = []
+        for line in open_lines:
+            message = message_of(
+                job,
+                line.id,
+                device=job.device or line.queue,
+                queue=line.queue,
+                workspace=self._plans.workspace,
+                microbatch=line.microbatch,
+            )
+            at = sent.get(line.id)
+            age = None if at is None else moment.timestamp() - at
+            if line.not_before is not None or _seems_lost(
+                age, waiting=lengths.get(message.list_key, 0)
+            ):
+                messages.append(message)
+            elif line.state == UnitState.PENDING.value:
+                on_their_way.append(line.id)
+        if on_their_way:
+            self._mark_ready(job, on_their_way)
+        return messages
+
+    def _send(self, job: JobFacts, messages: Sequence[Message]) -> None:
+        if not messages or job.state not in OPEN:
+            return
+        self._queue.send(messages)
+        self._mark_ready(job, [message.body.unit for message in messages])
+
+    def _mark_ready(self, job: JobFacts, units: Sequence[str]) -> None:
+        with self._database.write() as session:
+            now = repository.lock_job(session, job.id)
+            if now is not None and now.attempt == job.attempt and now.state in OPEN:
+                repository.mark_ready(session, job.id, units)
+
+    def _plan(self, job: JobFacts) -> Plan:
+        plan = self._plans.find(job.id, job.plan_digest)
+        if plan is None:
+            error = InternalError(
+                f"the plan of job {job.id} is gone from the workspace",
+                hint="Retry the job: it is planned again.",
+            )
+            with self._database.write() as session:
+                now = repository.lock_job(session, job.id)
+                if now is not None and now.attempt == job.attempt and now.state in OPEN:
+                    end_job(
+                        session,
+                        now,
+                        JobState.FAILED,
+                        error=ErrorReport.model_validate(error.as_dict()),
+                        only_from=OPEN,
+                    )
+            raise error
+        return plan
+
+
+def _seems_lost(age: float | None, *, waiting: int) -> bool:
+    """Say whether a unit's message is not on its way: `age` since it was sent, None if never."""
+    if age is None or age >= RESEND_ANYWAY_SECONDS:
+        return True
+    return age >= RESEND_SECONDS and waiting == 0
