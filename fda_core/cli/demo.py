@@ -13,7 +13,6 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 
 from rich.markup import escape
@@ -30,6 +29,7 @@ from fda_core.contract.artifacts import Metrics
 from fda_core.engine.recipes import read_recipe
 from fda_core.errors import CheckpointError, Unavailable
 from fda_core.storage.resolve import storages
+from fda_core.supervise.supervisor import Restarts
 
 PACKAGE = "rxnfp==0.1.0"
 SHA256 = "c5c1e818add6f34539a6b29bc680c47c9e7311e9383d1b34ce901481e34b58cf"
@@ -63,7 +63,7 @@ def run_demo_here(folder: Path) -> None:
 
 
 def run_demo(
-    folder: Path, *, programs: Programs | None = None, environment: Mapping[str, str] = os.environ
+    folder: Path, *, programs: Programs | None = None, restarts: Restarts | None = None
 ) -> None:
     """Start a service of its own, submit the merge over REST, fetch the result, end it all."""
     text, merged = _prepare(folder), folder.absolute() / "merged"
@@ -79,9 +79,10 @@ def run_demo(
             roots=(str(data / "storage"), str(folder.absolute() / "models")),
             workers=planned_workers(None, device="auto"),
             port=0,
-            environment={k: v for k, v in environment.items() if not k.startswith("FDA_")},
+            environment={k: v for k, v in os.environ.items() if not k.startswith("FDA_")},
             grace_seconds=5.0,
             programs=programs or Programs(),
+            restarts=restarts or Restarts(),
         )
         output = str(data / "storage" / "merged")
         started = time.monotonic()

@@ -32,7 +32,6 @@ from fda_core.errors import (
     StorageError,
 )
 
-BLOCK = 1 << 20
 STALE_LINK = frozenset({401, 403, 404, 410})
 Progress = Callable[[int, int], None]
 Listing = Callable[[], Sequence[Artifact]]
@@ -161,6 +160,13 @@ class _Run:
                 problem = problem_of(
                     answer.status_code, answer.content, request=f"GET {shown}", request_id=None
                 )
+                if answer.status_code == 416:
+                    place.unlink()
+                    raise OutputCorrupt(
+                        f"{artifact.path} is shorter than its {artifact.size_bytes} bytes",
+                        hint="The file was cut off after publishing.",
+                        file=artifact.path,
+                    )
                 if answer.status_code in STALE_LINK:
                     raise _StaleLink(problem)
                 raise problem
@@ -170,7 +176,7 @@ class _Run:
             with place.open("r+b" if place.exists() else "wb") as file:
                 file.truncate(start)
                 file.seek(start)
-                for block in answer.iter_raw(BLOCK):
+                for block in answer.iter_raw():
                     start += len(block)
                     if start > artifact.size_bytes:
                         file.truncate(0)

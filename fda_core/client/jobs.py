@@ -133,7 +133,7 @@ class Jobs:
                     job=job,
                 )
             spent = time.monotonic() - asked
-            if spent < BREATH_SECONDS:
+            if spent < BREATH_SECONDS and (answer.status_code == 304 or tag is None):
                 pause = BREATH_SECONDS - spent
                 self._transport.retries.sleep(pause if left is None else min(pause, left))
 

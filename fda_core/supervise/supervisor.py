@@ -20,7 +20,7 @@ class Restarts:
 
     first_wait_seconds: float = 0.5
     longest_wait_seconds: float = 15.0
-    deaths: int = 6
+    deaths: int = 5
     within_seconds: float = 120.0
     clock: Callable[[], float] = time.monotonic
 
