@@ -132,7 +132,7 @@ class Embedded:
             redis = f"127.0.0.1:{valkey.port}"
             child = self._add("valkey", valkey.argv(), environment)
             self._wait(valkey.answers, child, "answer")
-        self._once("migrate", ("migrate",), environment)
+        self._key(environment)
         api = self._add("api", settings.programs.api, environment)
         self._add("controller", settings.programs.controller, environment)
         for number, worker in enumerate(settings.workers, 1):
@@ -145,10 +145,9 @@ class Embedded:
                 may_finish=True,
             )
         self._wait(lambda: self._get("/readyz") == 200, api, "become ready")
-        key = self._key(environment)
         running = Running(
             url=self._url,
-            key=key,
+            key=self._valid_key(environment),
             key_file=self._folder / KEY_FILE,
             data_dir=self._folder,
             logs=self._folder / "logs",
@@ -184,7 +183,7 @@ class Embedded:
         return {**ours, **settings.environment, **said}
 
     def _key(self, environment: dict[str, str]) -> str:
-        """Return the key of an admin: made once, kept, and made again if it is void."""
+        """Return the key of an admin: made once, tables and all, and kept."""
 
         def make() -> str:
             said = self._once("create-key", ("create-key", "--name", "fda up"), environment)
@@ -193,12 +192,15 @@ class Embedded:
                 raise ProcessFailed("create-key printed no key", hint="Update the package.")
             return lines[-1]
 
-        key = self._remembered(KEY_FILE, make)
-        if self._get("/v1/keys?limit=1", key=key) == 401:
-            self._tell(f"{self._folder / KEY_FILE} is not valid for this database; made anew")
-            (self._folder / KEY_FILE).unlink()
-            key = self._remembered(KEY_FILE, make)
-        return key
+        return self._remembered(KEY_FILE, make)
+
+    def _valid_key(self, environment: dict[str, str]) -> str:
+        """Return the key; another one if the database is not the one it was made for."""
+        path = self._folder / KEY_FILE
+        if self._get("/v1/keys?limit=1", key=self._key(environment)) == 401:
+            self._tell(f"{path} is not valid for this database; made anew")
+            path.unlink()
+        return self._key(environment)
 
     def _remembered(self, name: str, make: Callable[[], str]) -> str:
         path = self._folder / name

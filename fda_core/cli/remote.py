@@ -262,5 +262,6 @@ def _coloured(state: JobState) -> str:
 def _table(*columns: str) -> Table:
     table = Table(header_style="bold", box=None, pad_edge=False)
     for name in columns:
-        table.add_column(name, overflow="fold")
+        # Ids are copied: never broken over lines.
+        table.add_column(name, overflow="fold", no_wrap=name in ("job", "id"))
     return table

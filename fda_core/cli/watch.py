@@ -238,9 +238,10 @@ class Lines(Silence):
         self._state, self._last = state, now
         parts = [str(state), f"units {progress.units_done}/{progress.units_total}"]
         parts.append(f"{size(progress.bytes_done)} of {size(progress.bytes_total)}")
-        if progress.seconds_left:
-            parts.append(f"{seconds(progress.seconds_left)} left")
-        parts.append(doing(progress))
+        if state not in TERMINAL:
+            if progress.seconds_left:
+                parts.append(f"{seconds(progress.seconds_left)} left")
+            parts.append(doing(progress))
         self._console.print(escape("  ".join(filter(None, parts))), soft_wrap=True)
 
     def remark(self, text: str) -> None:
