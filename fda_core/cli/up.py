@@ -11,7 +11,6 @@ from pathlib import Path
 from types import FrameType
 
 from rich.markup import escape
-from rich.panel import Panel
 
 from fda_core.cli.console import err
 from fda_core.cli.embedded import (
@@ -143,8 +142,7 @@ def _listening(service: Embedded) -> Iterator[None]:
 
 def _introduce(running: Running, roots: tuple[str, ...], remark: str) -> None:
     lines = [
-        f"[bold]{running.url}[/]  dashboard and API; documentation at {running.url}/docs",
-        "",
+        f"url       [bold]{running.url}[/]  dashboard and API; documentation at {running.url}/docs",
         f"key       {escape(str(running.key_file))}",
         f"data      {escape(str(running.data_dir))}",
         f"logs      {escape(str(running.logs))}",
@@ -160,7 +158,8 @@ def _introduce(running: Running, roots: tuple[str, ...], remark: str) -> None:
         "",
         "Ctrl-C lets running units end, then stops everything.",
     ]
-    err.print(Panel("\n".join(lines), title="fda is up", expand=False), soft_wrap=True)
+    # No box around it: lines are copied, and a box cuts them.
+    err.print("\n".join(["[bold green]fda is up[/]", *lines]), soft_wrap=True)
 
 
 def _tell(text: str) -> None:
