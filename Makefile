@@ -38,16 +38,16 @@ $(VENV)/engine.done: pyproject.toml Makefile | $(VENV)/bin/python
 	@echo "Installing into $(VENV); the first time this takes a few minutes"
 	@printf '%s\n' "$$CONSTRAINTS" > $(VENV)/constraints.txt
 	@$(PIP) torch
-	@$(PIP) --editable '.[engine]'
+	@$(PIP) --editable '.[service]'
 	@touch $@
 
 $(VENV)/test.done: $(VENV)/engine.done
-	@$(PIP) --editable '.[engine,test]'
+	@$(PIP) --editable '.[service,test]'
 	@touch $@
 
 setup: $(VENV)/engine.done  ## Make the virtual environment with the fda command
 
-demo: $(VENV)/engine.done  ## Fetch a real base and two real fine-tunes, and merge them with FDA
+demo: $(VENV)/engine.done  ## Fetch a real base and two real fine-tunes, and merge them through the service
 	@$(BIN)/fda demo demo-output
 
 test: $(VENV)/test.done lint unit  ## Set up and run all checks and tests

@@ -303,6 +303,85 @@ class AlreadyFinished(JobError):
     code = "already_finished"
 
 
+class ServiceError(FdaError):
+    """The service refused, did not answer, or could not be started.
+
+    `code`, `blame` and `retryable` are the answer's where there was one; the context then
+    has `status` and `request_id`.
+    """
+
+    code = "service_error"
+    blame: ClassVar[Blame] = "system"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        code: str | None = None,
+        blame: Blame | None = None,
+        retryable: bool | None = None,
+        **context: object,
+    ) -> None:
+        super().__init__(message, hint=hint, **context)
+        said = {"code": code, "blame": blame, "retryable": retryable}
+        # Of this one error, over the class's: the answer's code is what callers look at.
+        self.__dict__.update({key: value for key, value in said.items() if value is not None})
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep what the answer said, too."""
+        said = {"code": self.code, "blame": self.blame, "retryable": self.retryable}
+        return (_rebuild, (type(self), self.message, self.hint, {**self.context, **said}))
+
+
+class ServiceUnreachable(ServiceError):
+    """Nobody answers at the service's address, or the connection broke."""
+
+    code = "service_unreachable"
+    retryable = True
+
+
+class NoService(ServiceError):
+    """No address or key of a service was given, and none runs here."""
+
+    code = "no_service"
+    blame: ClassVar[Blame] = "user"
+
+
+class JobUnsuccessful(ServiceError):
+    """A job that was waited for was cancelled or expired."""
+
+    code = "job_unsuccessful"
+    blame: ClassVar[Blame] = "user"
+
+
+class AlreadyRunning(ServiceError):
+    """Another process uses this folder."""
+
+    code = "already_running"
+    blame: ClassVar[Blame] = "user"
+
+
+class PortTaken(ServiceError):
+    """Another program listens on the port."""
+
+    code = "port_taken"
+    blame: ClassVar[Blame] = "user"
+
+
+class ProcessFailed(ServiceError):
+    """A process of the service cannot be started, or dies again and again."""
+
+    code = "process_failed"
+
+
+class MissingExtra(ServiceError):
+    """A part of this package that needs an extra which is not installed."""
+
+    code = "missing_extra"
+    blame: ClassVar[Blame] = "user"
+
+
 class InternalError(FdaError):
     """A broken invariant of ours."""
 

@@ -6,19 +6,30 @@ PyPI package rxnfp (MIT). The package is downloaded and unpacked, never installe
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from pathlib import Path
 
-from fda_core.cli.console import err
+from rich.markup import escape
+
+from fda_core.cli.console import err, out, seconds
 from fda_core.cli.convert import convert_checkpoint
-from fda_core.cli.merge import MergeSettings, merge
+from fda_core.cli.embedded import Embedded, EmbeddedSettings, Programs, in_background
+from fda_core.cli.merge import MergeSettings, layer_table, merge
+from fda_core.cli.remote import sendable
+from fda_core.cli.up import planned_workers
+from fda_core.cli.watch import problem_of, watch
+from fda_core.client import Client
+from fda_core.contract.artifacts import Metrics
 from fda_core.engine.recipes import read_recipe
 from fda_core.errors import CheckpointError, Unavailable
 from fda_core.storage.resolve import storages
+from fda_core.supervise.supervisor import Restarts
 
 PACKAGE = "rxnfp==0.1.0"
 SHA256 = "c5c1e818add6f34539a6b29bc680c47c9e7311e9383d1b34ce901481e34b58cf"
@@ -39,8 +50,71 @@ output: {merged}
 """
 
 
-def run_demo(folder: Path) -> None:
-    """Fetch what is not there yet, then merge; interrupted, it goes on when run again."""
+def run_demo_here(folder: Path) -> None:
+    """Merge in this process; interrupted, it goes on when run again."""
+    text = _prepare(folder)
+    merge(
+        read_recipe(text),
+        storages(),
+        MergeSettings(
+            workspace=None, workers=None, threads=1, device="auto", as_json=False, quiet=False
+        ),
+    )
+
+
+def run_demo(
+    folder: Path, *, programs: Programs | None = None, restarts: Restarts | None = None
+) -> None:
+    """Start a service of its own, submit the merge over REST, fetch the result, end it all."""
+    text, merged = _prepare(folder), folder.absolute() / "merged"
+    if merged.exists():
+        _conclude(merged)
+        err.print(f"{merged} is there already; remove it to merge again", soft_wrap=True)
+        return
+    # Beside the result, which is then moved within one disk; nothing of yours is read.
+    with tempfile.TemporaryDirectory(prefix=".service-", dir=folder) as scratch:
+        data = Path(scratch).absolute()
+        settings = EmbeddedSettings(
+            data_dir=data,
+            roots=(str(data / "storage"), str(folder.absolute() / "models")),
+            workers=planned_workers(None, device="auto"),
+            port=0,
+            environment={k: v for k, v in os.environ.items() if not k.startswith("FDA_")},
+            grace_seconds=5.0,
+            programs=programs or Programs(),
+            restarts=restarts or Restarts(),
+        )
+        output = str(data / "storage" / "merged")
+        started = time.monotonic()
+        with in_background(Embedded(settings, tell=_tell)) as service:
+            running = service.running
+            err.print(f"service {running.url}  {running.workers} workers", soft_wrap=True)
+            with Client(running.url, running.key) as client:
+                job = client.jobs.submit(sendable(text, settings=(), output=output, cwd="/"))
+                err.print(f"job     {job.id}", soft_wrap=True)
+                problem = problem_of(watch(client, job.id, quiet=False, check=service.check))
+                if problem is not None:
+                    raise problem
+                client.jobs.fetch(job.id, merged)
+            elapsed = time.monotonic() - started
+    _conclude(merged)
+    out.print(f"[bold green]done[/] in {seconds(elapsed)}, service and all")
+
+
+def _conclude(merged: Path) -> None:
+    metrics = Metrics.model_validate_json((merged / "merge_metrics.json").read_text())
+    if metrics.adaptation:
+        out.print(layer_table(metrics))
+    out.print(f"output  {escape(str(merged))}", soft_wrap=True)
+    out.print(f"report  {escape(str(merged / 'merge_report.html'))}", soft_wrap=True)
+
+
+def _tell(text: str) -> None:
+    err.print(f"[dim]service:[/] {escape(text)}", soft_wrap=True)
+
+
+def _prepare(folder: Path) -> str:
+    """Fetch what is not there yet; return the recipe, which is written beside it too."""
     models = folder.absolute() / "models"
     missing = {name: part for name, part in MODELS.items() if not (models / name).exists()}
     if missing:
@@ -49,13 +123,7 @@ def run_demo(folder: Path) -> None:
     text = RECIPE.format(**{name: json.dumps(str(place)) for name, place in places.items()})
     (folder / "recipe.yaml").write_text(text)
     err.print(f"recipe  {folder / 'recipe.yaml'}", soft_wrap=True)
-    merge(
-        read_recipe(text),
-        storages(),
-        MergeSettings(
-            workspace=None, workers=None, threads=1, device="auto", as_json=False, quiet=False
-        ),
-    )
+    return text
 
 
 def _fetch(models: Path, missing: dict[str, str]) -> None:

@@ -13,13 +13,35 @@ EXIT_CODES: dict[type[errors.FdaError], int] = {
     errors.NumericsError: 5,
     errors.ResourceError: 6,
     errors.JobError: 7,
+    errors.ServiceError: 7,
     errors.InternalError: OUR_BUG,
 }
 
 
 def exit_code(problem: errors.FdaError) -> int:
-    """Return the exit code of an error: that of the nearest branch above it."""
-    for kind in type(problem).__mro__:
-        if kind in EXIT_CODES:
-            return EXIT_CODES[kind]
-    return OUR_BUG
+    """Return the exit code of an error: that of the nearest branch above it.
+
+    What a service refused ends like the same refusal made here.
+    """
+    if isinstance(problem, errors.ServiceError) and problem.code != type(problem).code:
+        return exit_code_of(problem.code, otherwise=type(problem))
+    return _of(type(problem))
+
+
+def exit_code_of(code: str, *, otherwise: type[errors.FdaError] = errors.InternalError) -> int:
+    """Return the exit code of the class that has an error code; of another if none has."""
+    return _of(_classes().get(code, otherwise))
+
+
+def _of(kind: type[errors.FdaError]) -> int:
+    return next((EXIT_CODES[above] for above in kind.__mro__ if above in EXIT_CODES), OUR_BUG)
+
+
+def _classes() -> dict[str, type[errors.FdaError]]:
+    found: dict[str, type[errors.FdaError]] = {}
+    waiting = [errors.FdaError]
+    while waiting:
+        kind = waiting.pop()
+        found[kind.code] = kind
+        waiting += kind.__subclasses__()
+    return found

@@ -10,9 +10,11 @@ import typer
 from rich.markup import escape
 
 from fda_core import __version__
+from fda_core.cli import resource_commands, service_commands
 from fda_core.cli.console import err, print_error, print_json
 from fda_core.cli.exit_codes import INTERRUPTED, OUR_BUG, exit_code
-from fda_core.errors import Cancelled, FdaError, InternalError, NotFound, RecipeError
+from fda_core.cli.options import AsJson, Debug, Output, RecipePath, Set, read_text
+from fda_core.errors import Cancelled, FdaError, InternalError
 
 app = typer.Typer(
     help="Merge fine-tuned checkpoints into one model.",
@@ -22,12 +24,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-RecipePath = Annotated[str, typer.Argument(help="The recipe, YAML or JSON; - reads stdin.")]
-Output = Annotated[str | None, typer.Option(help="Where to write, over the recipe's output.")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a key of the recipe; repeatable."),
-]
 Workspace = Annotated[
     str | None, typer.Option(help="Journal and anchor cache; default: beside the output.")
 ]
@@ -35,23 +31,6 @@ Workers = Annotated[int | None, typer.Option(help="Processes; default: one per c
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")]
 Threads = Annotated[int, typer.Option(help="Threads in each process.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-
-
-def _read(path: str) -> str:
-    if path == "-":
-        return sys.stdin.read()
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise NotFound(f"there is no recipe at {path}", hint="Check the path.", uri=path) from None
-    except (OSError, UnicodeDecodeError) as problem:
-        raise RecipeError(
-            f"{path} cannot be read as text: {problem}",
-            hint="Give a YAML or JSON file in UTF-8 that you may read.",
-            uri=path,
-        ) from None
 
 
 @app.command()
@@ -74,7 +53,7 @@ def merge(
     from fda_core.storage.resolve import storages
 
     run_merge(
-        read_recipe(_read(recipe), settings=settings or [], output=output),
+        read_recipe(read_text(recipe), settings=settings or [], output=output),
         storages(),
         MergeSettings(
             workspace=workspace,
@@ -138,7 +117,7 @@ def plan(
     from fda_core.engine.recipes import read_recipe
     from fda_core.storage.resolve import storages
 
-    read = read_recipe(_read(recipe), settings=settings or [], output=output)
+    read = read_recipe(read_text(recipe), settings=settings or [], output=output)
     show_plan(
         make_plan(read, storages(), cwd=str(Path.cwd()), workspace=workspace), as_json=as_json
     )
@@ -220,12 +199,22 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="Where models and result go.")] = Path(
         "demo-output"
     ),
+    local: Annotated[
+        bool, typer.Option("--local", help="Merge in this process, without the service.")
+    ] = False,
     debug: Debug = False,  # noqa: ARG001 - `run` reads it, since it sees earlier errors too
 ) -> None:
-    """Fetch a real base and two real fine-tunes of it, and merge them with FDA."""
-    from fda_core.cli.demo import run_demo
+    """Fetch a real base and two real fine-tunes; start a service and merge them with FDA."""
+    from fda_core.cli.demo import run_demo, run_demo_here
 
-    run_demo(folder)
+    if local:
+        run_demo_here(folder)
+    else:
+        run_demo(folder)
+
+
+service_commands.register(app)
+resource_commands.register(app)
 
 
 def _version(wanted: bool) -> None:

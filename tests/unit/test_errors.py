@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fda_core import errors
-from fda_core.cli.exit_codes import EXIT_CODES, exit_code
+from fda_core.cli.exit_codes import EXIT_CODES, exit_code, exit_code_of
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -51,8 +51,24 @@ def test_exit_codes_are_those_promised():
         "NumericsError": 5,
         "ResourceError": 6,
         "JobError": 7,
+        "ServiceError": 7,
         "InternalError": 70,
     }
+
+
+def test_what_a_service_answered_ends_like_the_same_error_made_here():
+    assert exit_code(errors.ServiceError("x", code="non_finite")) == 5
+    assert exit_code(errors.ServiceError("x", code="a_code_of_tomorrow")) == 7
+    assert exit_code_of("out_of_disk") == 6
+    assert exit_code_of("a_code_of_tomorrow") == 70
+
+
+def test_the_answers_code_crosses_processes():
+    sent = errors.ServiceError("x", code="quota", blame="user", retryable=True, status=429)
+    got = pickle.loads(pickle.dumps(sent))
+    assert got.as_dict() == sent.as_dict()
+    assert (got.code, got.retryable, got.context["status"]) == ("quota", True, 429)
+    assert errors.ServiceError("x").code == "service_error"
 
 
 def test_cancelling_is_no_error():

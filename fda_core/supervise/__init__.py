@@ -1,0 +1,1 @@
+"""Start processes, keep them running, end them in order: no service logic, only processes."""

@@ -1,0 +1,115 @@
+"""Programs that stand in for the service's processes, and `fda up` with them.
+
+Every one writes to the diary (STANDIN_DIARY) when it starts, when it is asked to end and
+when it ends. `python -m tests.support.standins up …` is the command itself, with these.
+"""
+
+import http.server
+import json
+import os
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+LONGEST_SECONDS = 20.0
+
+
+def until(is_so: Callable[[], Any], what: str, *, seconds: float = LONGEST_SECONDS) -> Any:
+    """Wait for something and return it."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = is_so()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"not so after {seconds:g} s: {what}")
+
+
+def write(line: str) -> None:
+    with Path(os.environ["STANDIN_DIARY"]).open("a") as diary:
+        diary.write(line + "\n")
+
+
+class Api(http.server.BaseHTTPRequestHandler):
+    """Is ready, and knows the keys that `admin` made for its database."""
+
+    def do_GET(self) -> None:
+        key = (self.headers.get("authorization") or "").removeprefix("Bearer ")
+        known = self.path == "/readyz" or key in keys_file().read_text().split()
+        self.send_response(200 if known else 401)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        print("api was asked", self.path, flush=True)
+
+
+def keys_file() -> Path:
+    return Path(os.environ["FDA_DATABASE_URL"].removeprefix("sqlite:///"))
+
+
+def admin(arguments: list[str]) -> None:
+    keys_file().touch()
+    if arguments[0] == "create-key":
+        key = f"fda_{secrets.token_hex(8)}"
+        with keys_file().open("a") as file:
+            file.write(key + "\n")
+        print("a warning of a library", file=sys.stderr)
+        print(key)
+    write(f"admin {arguments[0]}")
+
+
+def serve(name: str) -> None:
+    """Run until told to stop, taking a moment for it."""
+    stop = threading.Event()
+    signal.signal(signal.SIGINT, lambda *_: write(f"{name} interrupted"))
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    write(f"{name} started {os.getpid()} {json.dumps(dict(os.environ))}")
+    print(f"{name} says hello", flush=True)
+    if os.environ.get("STANDIN_DIES") == name:
+        print(f"{name} has no luck", flush=True)
+        sys.exit(3)
+    if name == "api":
+        server = http.server.ThreadingHTTPServer(
+            (os.environ["FDA_HOST"], int(os.environ["FDA_PORT"])), Api
+        )
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    stop.wait()
+    write(f"{name} asked")
+    if os.environ.get("STANDIN_HANGS") == name:
+        time.sleep(600)
+    time.sleep(0.1)
+    write(f"{name} ended")
+
+
+def up(arguments: list[str]) -> None:
+    """Run the real command with stand-ins for the service's processes."""
+    from fda_core.cli import up as module
+    from fda_core.cli.embedded import Programs
+    from fda_core.cli.main import run
+    from fda_core.supervise.supervisor import Restarts
+
+    me = (sys.executable, "-m", "tests.support.standins")
+    programs = Programs(
+        api=(*me, "api"),
+        controller=(*me, "controller"),
+        worker=(*me, "worker"),
+        admin=(*me, "admin"),
+    )
+    module.Programs = lambda: programs  # type: ignore[assignment,misc]
+    module.Restarts = lambda: Restarts(first_wait_seconds=0.05, deaths=3)  # type: ignore[assignment,misc]
+    run(["up", *arguments])
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "up":
+        up(sys.argv[2:])
+    elif sys.argv[1] == "admin":
+        admin(sys.argv[2:])
+    else:
+        serve(sys.argv[1])
