@@ -63,8 +63,7 @@ class Database:
     def read(self) -> Iterator[Session]:
         """Yield a session for looking only; on SQLite it waits for no writer."""
         with self._reading() as session:
-            yield session
-            session.rollback()
+            yield session  # closing rolls back, and leaves what was read readable
 
     def close(self) -> None:
         """Close all connections."""

