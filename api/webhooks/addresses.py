@@ -19,6 +19,12 @@ Resolve = Callable[[str, int], Sequence[str]]
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 HTTPS_PORT, FIRST_FREE_PORT = 443, 1024
+GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
+SET_ASIDE = tuple(
+    ipaddress.ip_network(network)
+    for network in ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "3fff::/20")
+)
+"""For protocols and documents; not every Python's `is_global` knows them."""
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 METADATA = frozenset(
     ipaddress.ip_address(address)
@@ -110,10 +116,11 @@ def is_public(address: IpAddress) -> bool:
     inner = _wrapped(address)
     if inner is not None:
         return is_public(inner)
-    if isinstance(address, ipaddress.IPv6Address) and address.is_site_local:
+    if isinstance(address, ipaddress.IPv6Address) and address not in GLOBAL_UNICAST:
         return False
     return (
         address.is_global
+        and not any(address in network for network in SET_ASIDE)
         and not address.is_multicast
         and not address.is_reserved
         and not address.is_unspecified

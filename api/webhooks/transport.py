@@ -67,6 +67,8 @@ class Transport:
             connection.putheader("Connection", "close")
             connection.endheaders(body)
             with connection.getresponse() as answer:
+                if line.late:
+                    raise Timeout  # cut off within the headers
                 return Response(status=answer.status, body=_first_bytes(answer))
         except (OSError, http.client.HTTPException, ValueError) as problem:
             if line.late or isinstance(problem, TimeoutError):

@@ -148,7 +148,7 @@ def client_of(*routers: Any) -> TestClient:
         app.include_router(one)
 
     @app.exception_handler(FdaError)
-    def refuse(request: Request, error: FdaError) -> JSONResponse:
+    def refuse(_request: Request, error: FdaError) -> JSONResponse:
         return JSONResponse(error.as_dict(), STATUS.get(error.code, 422))
 
     return TestClient(app)
