@@ -6,10 +6,19 @@ Every member is a FastAPI dependency. The application makes one and passes it to
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from fastapi import Path, Query
 
 from api.jobs.submitting import Caller, Once
 from fda_core.contract.rest.base import Problem
+
+Id = Annotated[str, Path(pattern=r"^[0-9A-Za-z_-]{1,64}$")]
+Cursor = Annotated[
+    str | None,
+    Query(pattern=r"^[0-9A-Za-z_-]{1,64}$", description="next_cursor of the page before."),
+]
+Limit = Annotated[int, Query(ge=1, le=100)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,13 +6,10 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
 
 from api.batches.service import BatchService
-from api.gate import Gate, refusals
+from api.gate import Cursor, Gate, Id, Limit, refusals
 from api.jobs.submitting import Answer, Caller, Once
 from fda_core.contract.rest.base import Page
 from fda_core.contract.rest.batches import Batch, BatchRequest
-
-Cursor = Annotated[str | None, Query(max_length=64, description="next_cursor of the last page.")]
-Limit = Annotated[int, Query(ge=1, le=100)]
 
 
 def answered(answer: Answer) -> JSONResponse:
@@ -50,7 +47,7 @@ def router(gate: Gate, service: BatchService) -> APIRouter:
         caller: Annotated[Caller, Depends(gate.viewer)],
         cursor: Cursor = None,
         limit: Limit = 50,
-        schedule: Annotated[str | None, Query(max_length=64)] = None,
+        schedule: Annotated[str | None, Query(pattern=r"^[0-9A-Za-z_-]{1,64}$")] = None,
     ) -> Page[Batch]:
         return service.page(caller, cursor=cursor, limit=limit, schedule=schedule)
 
@@ -60,7 +57,7 @@ def router(gate: Gate, service: BatchService) -> APIRouter:
         summary="Show a batch and a table that compares its jobs",
         responses=refusals(404, 422),
     )
-    def get(batch_id: str, caller: Annotated[Caller, Depends(gate.viewer)]) -> Batch:
+    def get(batch_id: Id, caller: Annotated[Caller, Depends(gate.viewer)]) -> Batch:
         return service.get(caller, batch_id)
 
     @routes.post(
@@ -70,7 +67,7 @@ def router(gate: Gate, service: BatchService) -> APIRouter:
         summary="Cancel all jobs that are not over",
         responses=refusals(404, 409, 422),
     )
-    def cancel(batch_id: str, caller: Annotated[Caller, Depends(gate.submitter)]) -> Batch:
+    def cancel(batch_id: Id, caller: Annotated[Caller, Depends(gate.submitter)]) -> Batch:
         return service.cancel(caller, batch_id)
 
     @routes.delete(
@@ -81,7 +78,7 @@ def router(gate: Gate, service: BatchService) -> APIRouter:
         responses=refusals(404, 409, 422),
     )
     def delete(
-        batch_id: str,
+        batch_id: Id,
         caller: Annotated[Caller, Depends(gate.submitter)],
         jobs: Annotated[bool, Query(description="Delete its jobs too, never outputs.")] = False,
     ) -> None:

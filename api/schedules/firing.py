@@ -5,6 +5,7 @@ inserts the batch: however many processes do this at once, one of them makes the
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 import structlog
@@ -74,7 +75,8 @@ class Firing:
             return
         except Exception as problem:
             log.error("schedule_broke", schedule=schedule_id, exc_info=problem)
-            self._give_up(schedule_id, f"{type(problem).__name__}: {problem}")
+            with suppress(SQLAlchemyError):  # then it breaks again at the next step
+                self._give_up(schedule_id, f"{type(problem).__name__}: {problem}")
             return
         if jobs:
             self._wake(jobs)

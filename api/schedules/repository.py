@@ -180,6 +180,17 @@ def fires(
     return session.scalars(query).all()
 
 
+def sweep(session: Session, *, before: datetime) -> int:
+    """Forget fire times from before a moment that wait for nothing; return how many."""
+    gone = session.execute(
+        delete(FireRow)
+        .where(FireRow.fire_at < before, FireRow.outcome != WAITING)
+        .returning(FireRow.fire_at)
+        .execution_options(synchronize_session=False)
+    )
+    return len(gone.all())
+
+
 def find_fire(session: Session, schedule_id: str, fire_at: datetime) -> FireRow | None:
     """Return what became of one fire time."""
     return session.scalars(

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime
 
-from api.batches.routes import Cursor, Limit, answered
-from api.gate import Gate, refusals
+from api.batches.routes import answered
+from api.gate import Cursor, Gate, Id, Limit, refusals
 from api.jobs.submitting import Caller, Once
 from api.schedules.service import ScheduleService, etag
 from fda_core.contract.rest.base import Page
@@ -72,7 +72,7 @@ def router(gate: Gate, service: ScheduleService) -> APIRouter:
         summary="Show a schedule and when it fires next",
         responses=refusals(404, 422),
     )
-    def get(schedule_id: str, caller: Annotated[Caller, viewer], response: Response) -> Schedule:
+    def get(schedule_id: Id, caller: Annotated[Caller, viewer], response: Response) -> Schedule:
         return _tagged(response, service.get(caller, schedule_id))
 
     @routes.patch(
@@ -82,7 +82,7 @@ def router(gate: Gate, service: ScheduleService) -> APIRouter:
         responses=refusals(404, 412, 422),
     )
     def update(
-        schedule_id: str,
+        schedule_id: Id,
         patch: SchedulePatch,
         caller: Annotated[Caller, submitter],
         response: Response,
@@ -99,7 +99,7 @@ def router(gate: Gate, service: ScheduleService) -> APIRouter:
         responses=refusals(404, 412, 422),
     )
     def delete(
-        schedule_id: str, caller: Annotated[Caller, submitter], if_match: IfMatch = None
+        schedule_id: Id, caller: Annotated[Caller, submitter], if_match: IfMatch = None
     ) -> None:
         service.delete(caller, schedule_id, version=seen_version(if_match))
 
@@ -110,7 +110,7 @@ def router(gate: Gate, service: ScheduleService) -> APIRouter:
         responses=refusals(404, 412, 422),
     )
     def pause(
-        schedule_id: str, caller: Annotated[Caller, submitter], response: Response
+        schedule_id: Id, caller: Annotated[Caller, submitter], response: Response
     ) -> Schedule:
         return _tagged(response, service.pause(caller, schedule_id, paused=True))
 
@@ -121,7 +121,7 @@ def router(gate: Gate, service: ScheduleService) -> APIRouter:
         responses=refusals(404, 412, 422),
     )
     def resume(
-        schedule_id: str, caller: Annotated[Caller, submitter], response: Response
+        schedule_id: Id, caller: Annotated[Caller, submitter], response: Response
     ) -> Schedule:
         return _tagged(response, service.pause(caller, schedule_id, paused=False))
 
@@ -134,7 +134,7 @@ def router(gate: Gate, service: ScheduleService) -> APIRouter:
         responses=refusals(404, 409, 422, 429),
     )
     def trigger(
-        schedule_id: str,
+        schedule_id: Id,
         caller: Annotated[Caller, submitter],
         once: Annotated[Once | None, Depends(gate.once)],
     ) -> JSONResponse:
@@ -147,7 +147,7 @@ def router(gate: Gate, service: ScheduleService) -> APIRouter:
         responses=refusals(404, 422),
     )
     def fires(
-        schedule_id: str,
+        schedule_id: Id,
         caller: Annotated[Caller, viewer],
         cursor: Annotated[AwareDatetime | None, Query(description="next_cursor.")] = None,
         limit: Limit = 50,

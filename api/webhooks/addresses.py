@@ -177,7 +177,9 @@ def _host(url: str, parts: SplitResult) -> str:
 
 def _ascii(path: str) -> str:
     """Return a path with letters beyond ASCII escaped, the rest as it was written."""
-    return "".join(letter if letter.isascii() else quote(letter) for letter in path)
+    return "".join(
+        letter if letter.isascii() else quote(letter, errors="replace") for letter in path
+    )
 
 
 def _address(text: str) -> IpAddress | None:

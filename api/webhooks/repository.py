@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -110,6 +110,17 @@ def delivery(session: Session, delivery_id: str) -> DeliveryRow | None:
         select(DeliveryRow).where(DeliveryRow.id == delivery_id),
         execution_options={"populate_existing": True},
     ).one_or_none()
+
+
+def sweep(session: Session, *, before: datetime) -> int:
+    """Forget deliveries from before a moment that wait for nothing; return how many."""
+    gone = session.execute(
+        delete(DeliveryRow)
+        .where(DeliveryRow.created_at < before, DeliveryRow.state != WAITING)
+        .returning(DeliveryRow.id)
+        .execution_options(synchronize_session=False)
+    )
+    return len(gone.all())
 
 
 def due(session: Session, *, moment: datetime, limit: int) -> Sequence[DeliveryRow]:

@@ -5,8 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import JSONResponse
 
-from api.batches.routes import Cursor, Limit, answered
-from api.gate import Gate, refusals
+from api.batches.routes import answered
+from api.gate import Cursor, Gate, Id, Limit, refusals
 from api.jobs.submitting import Caller, Once
 from api.webhooks.service import WebhookService
 from fda_core.contract.rest.base import Page
@@ -67,7 +67,7 @@ def router(gate: Gate, service: WebhookService) -> APIRouter:
         summary="Show a webhook",
         responses=refusals(404, 422),
     )
-    def get(webhook_id: str, caller: Annotated[Caller, viewer]) -> Webhook:
+    def get(webhook_id: Id, caller: Annotated[Caller, viewer]) -> Webhook:
         return service.get(caller, webhook_id)
 
     @routes.patch(
@@ -77,7 +77,7 @@ def router(gate: Gate, service: WebhookService) -> APIRouter:
         responses=refusals(404, 422),
     )
     def update(
-        webhook_id: str, patch: WebhookPatch, caller: Annotated[Caller, submitter]
+        webhook_id: Id, patch: WebhookPatch, caller: Annotated[Caller, submitter]
     ) -> Webhook:
         return service.update(caller, webhook_id, patch)
 
@@ -88,7 +88,7 @@ def router(gate: Gate, service: WebhookService) -> APIRouter:
         summary="Delete a webhook",
         responses=refusals(404, 422),
     )
-    def delete(webhook_id: str, caller: Annotated[Caller, submitter]) -> None:
+    def delete(webhook_id: Id, caller: Annotated[Caller, submitter]) -> None:
         service.delete(caller, webhook_id)
 
     @routes.post(
@@ -98,7 +98,7 @@ def router(gate: Gate, service: WebhookService) -> APIRouter:
         summary="Send a test message",
         responses=refusals(404, 409, 422),
     )
-    def test(webhook_id: str, caller: Annotated[Caller, submitter]) -> Delivery:
+    def test(webhook_id: Id, caller: Annotated[Caller, submitter]) -> Delivery:
         return service.test(caller, webhook_id)
 
     @routes.get(
@@ -108,7 +108,7 @@ def router(gate: Gate, service: WebhookService) -> APIRouter:
         responses=refusals(404, 422),
     )
     def deliveries(
-        webhook_id: str,
+        webhook_id: Id,
         caller: Annotated[Caller, viewer],
         cursor: Cursor = None,
         limit: Limit = 50,
@@ -124,7 +124,7 @@ def router(gate: Gate, service: WebhookService) -> APIRouter:
         responses=refusals(404, 409, 422),
     )
     def redeliver(
-        webhook_id: str, delivery_id: str, caller: Annotated[Caller, submitter]
+        webhook_id: Id, delivery_id: Id, caller: Annotated[Caller, submitter]
     ) -> Delivery:
         return service.redeliver(caller, webhook_id, delivery_id)
 

@@ -12,6 +12,7 @@ from fda_core.contract.service.messages import ErrorReport
 from fda_core.contract.service.states import JobState
 
 MOST_JOBS = 500
+NO_CONTROLS = r"^[^\x00-\x1f\x7f]*$"
 
 Sweep = dict[str, list[Any]]
 
@@ -19,7 +20,7 @@ Sweep = dict[str, list[Any]]
 class BatchRequest(Request):
     """What to submit: `recipes`, or one `recipe` with a `sweep` over some of its keys."""
 
-    name: str = Field(default="", max_length=128)
+    name: str = Field(default="", max_length=128, pattern=NO_CONTROLS)
     labels: Labels = Field(default_factory=dict, description="Every job of the batch gets them.")
     priority: int = Field(default=4, ge=0, le=9, description="9 goes first.")
     deadline: Time | None = Field(
@@ -40,6 +41,7 @@ class BatchRequest(Request):
         default=None,
         min_length=1,
         max_length=2048,
+        pattern=NO_CONTROLS,
         description="Where the jobs write, with {index} (from 0) and swept paths, {method.scale} "
         "or in short {scale}, filled in; in schedules also {date} and {fire_time}. Without it "
         "the recipes' own outputs are filled in so. {{ and }} stand for braces.",
@@ -59,10 +61,7 @@ class BatchRequest(Request):
         count = self.count()
         if count > MOST_JOBS:
             raise ValueError(f"sweep: {count} combinations; a batch has at most {MOST_JOBS} jobs")
-        try:
-            json.dumps([self.recipe, self.recipes, self.sweep], allow_nan=False)
-        except ValueError:
-            raise ValueError("NaN and infinity are no values of a recipe") from None
+        _check_storable([self.recipe, self.recipes, self.sweep])
         return self
 
     def count(self) -> int:
@@ -70,6 +69,19 @@ class BatchRequest(Request):
         if self.recipes is not None:
             return len(self.recipes)
         return math.prod(len(values) for values in (self.sweep or {}).values())
+
+
+def _check_storable(values: list[Any]) -> None:
+    """Refuse what no database keeps: NaN, infinity, NUL and halves of characters."""
+    try:
+        text = json.dumps(values, allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("a text in it has half a character (a lone surrogate)") from None
+    except ValueError:
+        raise ValueError("NaN and infinity are no values of a recipe") from None
+    if "\\u0000" in text:
+        raise ValueError("a text in it has a NUL character")
 
 
 class BatchJob(Resource):

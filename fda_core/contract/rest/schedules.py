@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from fda_core.contract.rest.base import Request, Resource, Time
-from fda_core.contract.rest.batches import BatchRequest
+from fda_core.contract.rest.batches import NO_CONTROLS, BatchRequest
 
 Overlap = Literal["skip", "queue", "cancel"]
 Missed = Literal["run_once", "skip"]
@@ -23,7 +23,7 @@ MISSED = (
 class ScheduleRequest(Request):
     """A batch and when to make it."""
 
-    name: str = Field(min_length=1, max_length=128)
+    name: str = Field(min_length=1, max_length=128, pattern=NO_CONTROLS)
     cron: str = Field(
         min_length=1, max_length=128, description="Minute, hour, day, month, day of week."
     )
@@ -44,7 +44,7 @@ class ScheduleRequest(Request):
 class SchedulePatch(Request):
     """What can be changed of a schedule; what is left out stays."""
 
-    name: str | None = Field(default=None, min_length=1, max_length=128)
+    name: str | None = Field(default=None, min_length=1, max_length=128, pattern=NO_CONTROLS)
     cron: str | None = Field(default=None, min_length=1, max_length=128)
     zone: str | None = Field(default=None, max_length=64)
     overlap: Overlap | None = Field(default=None, description=OVERLAP)

@@ -177,6 +177,11 @@ def test_paths_that_lead_nowhere_are_refused(path: str, word: str):
         ({"recipe": recipe(), "sweep": {"seed": []}}, "seed has no values"),
         ({"recipe": recipe(), "sweep": {"a": [0] * 30, "b": [0] * 30}}, "900 combinations"),
         ({"recipe": recipe(), "sweep": {"seed": [float("nan")]}}, "NaN"),
+        ({"recipe": recipe(), "sweep": {"seed": [float("inf")]}}, "infinity"),
+        ({"recipe": recipe(base="a\0b")}, "NUL"),
+        ({"recipe": recipe(base="a\ud800b")}, "half a character"),
+        ({"recipe": recipe(), "name": "a\0b"}, "pattern"),
+        ({"recipe": recipe(), "output": "/a\nb"}, "pattern"),
         ({"recipes": []}, "at least 1"),
         (
             {"recipe": recipe(), "deadline": "2030-01-01T00:00:00Z", "begin_within_seconds": 3},

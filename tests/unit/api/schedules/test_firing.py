@@ -7,6 +7,7 @@ import pytest
 from api.batches.service import BatchService
 from api.db.tables import BatchRow, ScheduleRow
 from api.schedules import firing as firing_module
+from api.schedules import repository
 from tests.support.service import all_jobs, put_job, recipe
 from tests.unit.api.schedules.conftest import World
 
@@ -126,6 +127,17 @@ def test_a_paused_schedule_leaves_its_queue_waiting(world: World):
     world.client.post(urls["resume"])
     world.firing.step()
     assert world.batches() == 2
+
+
+def test_old_fire_times_are_forgotten_but_not_those_that_wait(either_world: World):
+    world = either_world
+    world.make(overlap="queue")
+    for day in (21, 22, 23):
+        world.clock.moment = datetime(2026, 10, day, 1, tzinfo=UTC)
+        world.firing.step()
+    with world.database.write() as session:
+        assert repository.sweep(session, before=world.clock()) == 1
+    assert [outcome for _, outcome, _ in world.fires()] == ["waiting", "waiting"]
 
 
 def test_a_full_queue_skips(world: World, monkeypatch: pytest.MonkeyPatch):

@@ -1,7 +1,7 @@
 """Webhooks over REST, and the outbox."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from fastapi.testclient import TestClient
@@ -9,6 +9,7 @@ from fastapi.testclient import TestClient
 from api.db.session import Database
 from api.db.tables import DeliveryRow, JobRow, WebhookRow
 from api.jobs.transitions import move
+from api.webhooks import repository
 from api.webhooks.outbox import announce_state
 from api.webhooks.routes import router
 from api.webhooks.service import WebhookService
@@ -170,6 +171,24 @@ def test_deleting_a_webhook_cancels_what_waits(client: TestClient, either: Datab
     assert client.delete(path).status_code == 204
     assert client.get(path).status_code == 404
     assert [row.state for row in rows(either)] == ["cancelled"]
+
+
+def test_old_deliveries_are_forgotten_but_not_those_that_wait(client: TestClient, either: Database):
+    path = f"/v1/webhooks/{client.post('/v1/webhooks', json={'url': URL}).json()['id']}"
+    done, waits = (client.post(f"{path}/test").json()["id"] for _ in range(2))
+    with either.write() as session:
+        session.get_one(DeliveryRow, done).state = "delivered"
+        session.flush()
+        later = datetime.now(UTC) + timedelta(seconds=1)
+        assert repository.sweep(session, before=later - timedelta(hours=1)) == 0
+        assert repository.sweep(session, before=later) == 1
+    assert [row.id for row in rows(either)] == [waits]
+
+
+@pytest.mark.parametrize("odd", ["a%00b", "%20", "x" * 65, "a.b"])
+def test_odd_ids_are_refused_before_the_database_sees_them(client: TestClient, odd: str):
+    for path in (f"/v1/webhooks/{odd}", f"/v1/webhooks?cursor={odd}"):
+        assert client.get(path).status_code == 422
 
 
 def test_a_delivery_can_be_sent_again(client: TestClient, either: Database):
