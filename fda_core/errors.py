@@ -52,6 +52,8 @@ def _plain(value: object) -> object:
         return value
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
     return str(value)
 
 
@@ -380,6 +382,105 @@ class MissingExtra(ServiceError):
 
     code = "missing_extra"
     blame: ClassVar[Blame] = "user"
+
+
+class BatchError(FdaError):
+    """A batch cannot be had as asked."""
+
+    code = "batch_error"
+    blame: ClassVar[Blame] = "user"
+
+
+class UnknownBatch(BatchError):
+    """No batch of this id that the caller may see."""
+
+    code = "unknown_batch"
+
+
+class BatchInvalid(BatchError):
+    """Some jobs of a batch cannot be queued, so none was; `errors` in the context has each."""
+
+    code = "batch_invalid"
+
+
+class BatchNotOver(BatchError):
+    """A batch that still has jobs on their way."""
+
+    code = "batch_not_over"
+
+
+class BatchOver(BatchError):
+    """A batch all of whose jobs are over already."""
+
+    code = "batch_over"
+
+
+class ScheduleError(FdaError):
+    """A schedule cannot be had as asked."""
+
+    code = "schedule_error"
+    blame: ClassVar[Blame] = "user"
+
+
+class UnknownSchedule(ScheduleError):
+    """No schedule of this id that the caller may see."""
+
+    code = "unknown_schedule"
+
+
+class BadCron(ScheduleError):
+    """A cron expression that cannot be read, or that names no time."""
+
+    code = "bad_cron"
+
+
+class UnknownZone(ScheduleError):
+    """A time zone that the IANA database does not have."""
+
+    code = "unknown_zone"
+
+
+class SameOutputAgain(ScheduleError):
+    """Runs of a schedule would write to one place; nothing is ever overwritten."""
+
+    code = "same_output_again"
+
+
+class StaleSchedule(ScheduleError):
+    """The schedule was changed since the caller read it."""
+
+    code = "stale_schedule"
+
+
+class WebhookError(FdaError):
+    """A webhook cannot be had as asked."""
+
+    code = "webhook_error"
+    blame: ClassVar[Blame] = "user"
+
+
+class UnknownWebhook(WebhookError):
+    """No webhook of this id that the caller may see."""
+
+    code = "unknown_webhook"
+
+
+class UnknownDelivery(WebhookError):
+    """No delivery of this id that the caller may see."""
+
+    code = "unknown_delivery"
+
+
+class UnsafeAddress(WebhookError):
+    """An address that webhooks may not go to: not https, private, or with a password in it."""
+
+    code = "unsafe_address"
+
+
+class WebhookDisabled(WebhookError):
+    """A webhook that was switched off."""
+
+    code = "webhook_disabled"
 
 
 class InternalError(FdaError):

@@ -221,6 +221,8 @@ class BatchRow(Base):
     team: Mapped[str] = mapped_column(String(128), index=True)
     request: Mapped[dict[str, Any]] = mapped_column(Json)
     jobs: Mapped[int] = mapped_column(Integer)
+    entries: Mapped[list[dict[str, Any]]] = mapped_column(Json, default=list)
+    """For every job: its id, the swept values, and its output; in the batch's order."""
     schedule_id: Mapped[str | None] = mapped_column(ID, index=True)
     labels: Mapped[dict[str, str]] = mapped_column(Json, default=dict)
     created_at: Mapped[datetime] = mapped_column(UtcTime, default=now)

@@ -14,6 +14,9 @@ EXIT_CODES: dict[type[errors.FdaError], int] = {
     errors.ResourceError: 6,
     errors.JobError: 7,
     errors.ServiceError: 7,
+    errors.BatchError: 2,
+    errors.ScheduleError: 2,
+    errors.WebhookError: 2,
     errors.InternalError: OUR_BUG,
 }
 

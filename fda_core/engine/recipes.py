@@ -100,17 +100,26 @@ def recipe_of(
 def _set(document: dict[str, Any], setting: str) -> None:
     """Lay one `key.path=value` over a document; numbers in the path index lists."""
     path, sign, value = setting.partition("=")
-    keys = path.strip().split(".")
-    if not sign or not all(keys):
+    if not sign or not all(path.strip().split(".")):
         raise BadParameter(
             f"--set {setting!r} is not key.path=value", hint="For example: --set method.scale=0.5"
+        )
+    set_at(document, path, parse_document(value))
+
+
+def set_at(document: dict[str, Any], path: str, value: Any) -> None:
+    """Put a value at a `key.path` of a document, in place; numbers index lists."""
+    keys = path.strip().split(".")
+    if not all(keys):
+        raise BadParameter(
+            f"{path!r} is not key.path", hint="For example: method.scale or experts.0.weight"
         )
     if keys[0] == "method" and isinstance(document.get("method"), str):
         document["method"] = {"name": document["method"]}
     here: Any = document
     for depth, key in enumerate(keys[:-1]):
         here = _enter(here, key, ".".join(keys[: depth + 1]))
-    _assign(here, keys[-1], parse_document(value), path)
+    _assign(here, keys[-1], value, path)
 
 
 def _enter(here: Any, key: str, path: str) -> Any:
@@ -126,7 +135,7 @@ def _enter(here: Any, key: str, path: str) -> Any:
         child = None
     if not isinstance(child, (dict, list)):
         raise BadParameter(
-            f"--set {path}: there is nothing below it",
+            f"{path}: there is nothing below it",
             hint="Give the path of a key that the recipe has or may have.",
             key=path,
         )
@@ -141,9 +150,9 @@ def _assign(here: Any, key: str, value: Any, path: str) -> None:
 
 
 def _index(here: list[Any], key: str, path: str) -> int:
-    if not key.isdigit() or int(key) >= len(here):
+    if not (key.isascii() and key.isdigit()) or int(key) >= len(here):
         raise BadParameter(
-            f"--set {path}: the list has {len(here)} entries, not {key!r}",
+            f"{path}: the list has {len(here)} entries, not {key!r}",
             hint="Entries are counted from 0, as in experts.0.weight=2.",
             key=path,
         )

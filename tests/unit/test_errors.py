@@ -42,6 +42,11 @@ def test_an_error_crosses_processes_with_hint_and_context(kind):
     assert got.hint == "do"
 
 
+def test_context_keeps_its_shape_as_plain_data():
+    told = errors.BatchInvalid("2 of 3", errors=[{"pointer": "/recipes/1", "at": Path("/x")}])
+    assert told.as_dict()["context"] == {"errors": [{"pointer": "/recipes/1", "at": "/x"}]}
+
+
 def test_exit_codes_are_those_promised():
     numbers = {kind.__name__: exit_code(kind("x")) for kind in EXIT_CODES}
     assert numbers == {
@@ -52,6 +57,9 @@ def test_exit_codes_are_those_promised():
         "ResourceError": 6,
         "JobError": 7,
         "ServiceError": 7,
+        "BatchError": 2,
+        "ScheduleError": 2,
+        "WebhookError": 2,
         "InternalError": 70,
     }
 

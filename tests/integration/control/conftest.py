@@ -57,9 +57,7 @@ def bench(folder: Folder, database: Database, valkey: Valkey) -> Iterator[Bench]
 
 
 @pytest.fixture
-def postgres_bench(
-    folder: Folder, postgres_database: Database, valkey: Valkey
-) -> Iterator[Bench]:
+def postgres_bench(folder: Folder, postgres_database: Database, valkey: Valkey) -> Iterator[Bench]:
     valkey.empty()
     bench = Bench(folder, postgres_database, valkey)
     yield bench

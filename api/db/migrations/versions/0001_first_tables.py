@@ -21,6 +21,7 @@ def upgrade() -> None:
         sa.Column("team", sa.String(length=128), nullable=False),
         sa.Column("request", types.Json, nullable=False),
         sa.Column("jobs", sa.Integer(), nullable=False),
+        sa.Column("entries", types.Json, nullable=False),
         sa.Column("schedule_id", sa.String(length=36), nullable=True),
         sa.Column("labels", types.Json, nullable=False),
         sa.Column("created_at", types.UtcTime(), nullable=False),

@@ -1,0 +1,1 @@
+"""Batches: jobs that are submitted, shown and cancelled together."""

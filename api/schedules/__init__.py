@@ -1,0 +1,1 @@
+"""Schedules: batches that are made again and again."""

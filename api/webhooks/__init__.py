@@ -1,0 +1,1 @@
+"""Webhooks: telling other services how jobs end."""
