@@ -4,7 +4,7 @@ Every member is a FastAPI dependency. The application makes one and passes it to
 `router(gate)`, so that parts know nothing of keys.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -29,7 +29,7 @@ class Gate:
     """Any valid key."""
     submitter: Callable[..., Caller]
     """A key that may change things: submitter or admin."""
-    once: Callable[..., Once | None]
+    once: Callable[..., Once | None | Awaitable[Once | None]]
     """The request's Idempotency-Key, if it has one."""
 
 

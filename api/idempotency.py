@@ -54,6 +54,14 @@ def digest(request: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
+def digest_of_text(body: bytes) -> str:
+    """Return the digest of a body as it came; its own bytes' if it is no JSON."""
+    try:
+        return hashlib.sha256(json.dumps(json.loads(body), sort_keys=True).encode()).hexdigest()
+    except ValueError:
+        return hashlib.sha256(body).hexdigest()
+
+
 def begin(
     session: Session,
     scope: str,

@@ -9,7 +9,7 @@ import structlog
 from fastapi import APIRouter, FastAPI
 from redis import Redis
 
-from api import health, openapi, problems
+from api import health, openapi, parts, problems
 from api.anchors import routes as anchors
 from api.auth import routes as keys
 from api.broker import open_redis
@@ -47,7 +47,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     health.router,
     docs.router,
 )
-"""Everything that is served. A new part of the service is one line here."""
+"""Everything that is served. A new part of the service is one line here, or in `parts` if it
+has a service of its own to be made."""
 
 log = structlog.get_logger("api")
 
@@ -103,7 +104,7 @@ def create_app(
     app.state.context = context
     problems.install(app)
     openapi.install(app)
-    for router in ROUTERS:
+    for router in (*ROUTERS, *parts.routers(context)):
         app.include_router(router)
     app.add_middleware(RequestMiddleware, counts=context.counts)
     return app

@@ -19,7 +19,9 @@ SCHEME = HTTPBearer(
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(SCHEME)]
 
 
-def _requiring(role: Role) -> Callable[..., Caller]:
+def requiring(role: Role) -> Callable[..., Caller]:
+    """Return the dependency that lets callers in whose role is at least this."""
+
     def caller(context: Here, credentials: Credentials) -> Caller:
         key = credentials.credentials if credentials else None
         found = authenticate(context.database, key, clock=context.clock)
@@ -29,6 +31,6 @@ def _requiring(role: Role) -> Callable[..., Caller]:
     return caller
 
 
-Viewer = Annotated[Caller, Depends(_requiring("viewer"))]
-Submitter = Annotated[Caller, Depends(_requiring("submitter"))]
-Admin = Annotated[Caller, Depends(_requiring("admin"))]
+Viewer = Annotated[Caller, Depends(requiring("viewer"))]
+Submitter = Annotated[Caller, Depends(requiring("submitter"))]
+Admin = Annotated[Caller, Depends(requiring("admin"))]

@@ -5,21 +5,26 @@ import os
 import random
 import signal
 import sys
+import time
 from types import FrameType
 
 import structlog
 from redis import Redis
 
-from api.control.controller import Controller
+from api.control.controller import Controller, Loop
 from api.control.queue import UnitQueue, sending_app
 from api.control.redis_state import RedisState
 from api.db.migrate import migrate
 from api.db.session import Database, open_engine
 from api.db.types import now
+from api.parts import batch_service, cancel, waking
+from api.schedules.firing import Firing
 from api.settings import Settings
+from api.webhooks.courier import Courier
 from fda_core.contract.uris import normalise
 from fda_core.storage.resolve import storages
 
+COURIER_SECONDS = 0.5
 SOCKET_SECONDS = 15.0
 """Longer than any wait of ours that blocks on Redis."""
 
@@ -44,23 +49,28 @@ def set_up_logs(level: str) -> None:
 def make_controller(settings: Settings, database: Database) -> Controller:
     """Return the controller that settings describe."""
     url = settings.redis_url.get_secret_value()
-    redis = RedisState(
-        Redis.from_url(
-            url,
-            decode_responses=True,
-            socket_timeout=SOCKET_SECONDS,
-            socket_connect_timeout=5.0,
-            health_check_interval=30,
-        )
+    client = Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_timeout=SOCKET_SECONDS,
+        socket_connect_timeout=5.0,
+        health_check_interval=30,
     )
+    redis = RedisState(client)
     here = os.getcwd()  # noqa: PTH109 - addresses are text
     workspace = normalise(settings.workspace, cwd=here)
     roots = [normalise(root, cwd=here) for root in (*settings.roots, workspace)]
+    storage = storages(roots)
+    batches = batch_service(settings, database, client, storage, clock=now)
+    firing = Firing(database, batches, cancel=cancel, wake=waking(client), clock=now)
+    courier = Courier(database, allow_private=settings.webhook_allow_private, clock=now)
     return Controller(
         database=database,
         redis=redis,
+        hooks=[lambda _moment: firing.step()],
+        more=[Loop(name="courier", step=courier.step, wait=lambda: time.sleep(COURIER_SECONDS))],
         queue=UnitQueue(sending_app(url), redis, now),
-        storage=storages(roots),
+        storage=storage,
         workspace=workspace,
         settings=settings,
         clock=now,

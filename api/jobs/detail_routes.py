@@ -35,7 +35,14 @@ def delete_job(
     ] = False,
 ) -> None:
     """Remove a job that is over, with its workspace; never the output unless asked."""
-    remove(context, caller, job_id, with_output=output)
+    remove(
+        context.database,
+        context.storage,
+        caller,
+        job_id,
+        workspace=context.settings.workspace,
+        with_output=output,
+    )
 
 
 @router.get("/{job_id}/units", responses=problems(404))

@@ -2,10 +2,10 @@
 
 from pydantic import ValidationError
 
-from api.auth.service import Caller
-from api.context import Context
+from api.db.session import Database
 from api.jobs import repository
 from api.jobs.service import visible
+from api.jobs.submitting import Caller
 from fda_core.contract.artifacts import Manifest
 from fda_core.contract.service.states import TERMINAL, JobState
 from fda_core.contract.uris import join
@@ -16,17 +16,25 @@ from fda_core.storage.base import Storage
 MANIFEST_FILE = "merge_manifest.json"
 
 
-def remove(context: Context, caller: Caller, job_id: str, *, with_output: bool) -> None:
+def remove(
+    database: Database,
+    storage: Storage,
+    caller: Caller,
+    job_id: str,
+    *,
+    workspace: str,
+    with_output: bool,
+) -> None:
     """Remove a job. Files go first: if this is cut short, it can be done again."""
-    with context.database.read() as session:
+    with database.read() as session:
         row = visible(session, caller, job_id)
         if row.state not in TERMINAL:
             raise _not_over(job_id, row.state)
         output = row.output
-    if with_output and output and manifest_of(context.storage, output, job_id) is not None:
-        context.storage.delete_below(output)
-    context.storage.delete_below(layout.job_folder(context.settings.workspace, job_id))
-    with context.database.write() as session:
+    if with_output and output and manifest_of(storage, output, job_id) is not None:
+        storage.delete_below(output)
+    storage.delete_below(layout.job_folder(workspace, job_id))
+    with database.write() as session:
         if not repository.remove(session, job_id):
             raise _not_over(job_id, JobState(visible(session, caller, job_id).state))
 

@@ -14,6 +14,8 @@ from sqlalchemy.orm import Session
 
 from api.db.tables import EventRow, JobRow, LogRow
 from api.db.types import now
+from api.jobs import views
+from api.webhooks.outbox import announce_state
 from fda_core.contract.rest.base import utc
 from fda_core.contract.service.states import NEXT, JobState
 from fda_core.errors import InternalError
@@ -64,7 +66,13 @@ def move(
     )
     body = {"state": to.value, "attempt": attempt, **(data or {})}
     session.add(EventRow(job_id=job_id, seq=seq, at=moment, kind=STATE_EVENT, data=body))
+    announce_state(session, job_id, view=_view)
     return True
+
+
+def _view(row: JobRow) -> dict[str, Any]:
+    """Return a job as webhooks tell it: the resource of lists and details."""
+    return views.job(row, base_url="").model_dump(mode="json")
 
 
 def add_event(

@@ -1,0 +1,163 @@
+"""Batches, schedules and webhooks put together, for the api and for the controller."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from fastapi import APIRouter, Request
+from redis import Redis
+from sqlalchemy.orm import Session
+
+from api import broker, idempotency
+from api.auth.dependency import Submitter as SubmitterKey
+from api.auth.dependency import requiring
+from api.batches import routes as batches
+from api.batches.results import Results
+from api.batches.service import BatchService
+from api.context import Context, Here
+from api.db.session import Database
+from api.gate import Gate
+from api.jobs import service as jobs
+from api.jobs.removal import remove
+from api.jobs.submitting import Answer, Caller, Once, Submit, Submitter, Wake
+from api.jobs.transitions import move
+from api.recipes import read_recipe
+from api.schedules import routes as schedules
+from api.schedules.service import ScheduleService
+from api.settings import Settings
+from api.webhooks import routes as webhooks
+from api.webhooks.service import WebhookService
+from fda_core.contract.rest.jobs import JobRequest
+from fda_core.contract.service.states import CANCELLABLE, JobState
+from fda_core.storage.base import Storage
+
+Clock = Callable[[], datetime]
+
+
+def submitting(settings: Settings, clock: Clock) -> Submit:
+    """Return what queues one job of a batch, by the rules of a job of its own."""
+
+    def submit(
+        session: Session,
+        request: JobRequest,
+        submitter: Submitter,
+        batch_id: str | None,
+        schedule_id: str | None,
+    ) -> str:
+        moment = clock()
+        recipe = read_recipe(request.recipe, roots=settings.roots)
+        jobs.check_deadline(request.deadline, moment)
+        jobs.check_quota(session, submitter.team, most=settings.max_active_jobs_per_team)
+        origin = jobs.Origin(
+            owner=submitter.owner, team=submitter.team, batch_id=batch_id, schedule_id=schedule_id
+        )
+        return jobs.insert(session, request, recipe, origin=origin, moment=moment).id
+
+    return submit
+
+
+def cancel(session: Session, job_id: str) -> bool:
+    """Ask a job to stop; the controller tells its workers."""
+    return move(session, job_id, JobState.CANCELLED, only_from={JobState.QUEUED}) or move(
+        session, job_id, JobState.CANCELLING, only_from=CANCELLABLE - {JobState.QUEUED}
+    )
+
+
+def waking(redis: Redis) -> Wake:
+    """Return what tells the controller that jobs have something new."""
+
+    def wake(job_ids: Sequence[str]) -> None:
+        for job_id in job_ids:
+            broker.wake(redis, job_id)
+
+    return wake
+
+
+def batch_service(
+    settings: Settings, database: Database, redis: Redis, storage: Storage, *, clock: Clock
+) -> BatchService:
+    """Return the service of batches."""
+
+    def delete_job(caller: Caller, job_id: str) -> None:
+        remove(database, storage, caller, job_id, workspace=settings.workspace, with_output=False)
+
+    return BatchService(
+        database,
+        submit=submitting(settings, clock),
+        cancel=cancel,
+        delete_job=delete_job,
+        results=Results(storage),
+        wake=waking(redis),
+        clock=clock,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptAnswer:
+    """The Idempotency-Key of one request."""
+
+    scope: str
+    key: str
+    body_hash: str
+    moment: datetime
+    keep_for: timedelta
+
+    def replay(self, session: Session, /) -> Answer | None:
+        """Return the answer given before, or None if this request is the first."""
+        found = idempotency.begin(
+            session,
+            self.scope,
+            self.key,
+            body_hash=self.body_hash,
+            moment=self.moment,
+            keep=self.keep_for,
+        )
+        if found is None:
+            return None
+        return Answer(
+            status=found.status, headers=dict(found.headers), body=found.body, replayed=True
+        )
+
+    def keep(self, session: Session, answer: Answer, /) -> None:
+        """Keep the answer for the next time."""
+        kept = idempotency.Answer(status=answer.status, headers=answer.headers, body=answer.body)
+        idempotency.finish(session, self.scope, self.key, kept)
+
+
+async def once(
+    request: Request,
+    context: Here,
+    caller: SubmitterKey,
+    idempotency_key: idempotency.IdempotencyKey = None,
+) -> Once | None:
+    """Return the request's Idempotency-Key, if it has one."""
+    if idempotency_key is None:
+        return None
+    return KeptAnswer(
+        scope=f"{caller.team}:{request.method} {request.url.path}",
+        key=idempotency_key,
+        body_hash=idempotency.digest_of_text(await request.body()),
+        moment=context.clock(),
+        keep_for=timedelta(hours=context.settings.idempotency_hours),
+    )
+
+
+GATE = Gate(viewer=requiring("viewer"), submitter=requiring("submitter"), once=once)
+
+
+def routers(context: Context) -> Sequence[APIRouter]:
+    """Return the routes of batches, schedules and webhooks."""
+    made = batch_service(
+        context.settings, context.database, context.redis, context.storage, clock=context.clock
+    )
+    timed = ScheduleService(context.database, made, wake=waking(context.redis), clock=context.clock)
+    told = WebhookService(
+        context.database,
+        allow_private=context.settings.webhook_allow_private,
+        clock=context.clock,
+    )
+    return (
+        batches.router(GATE, made),
+        schedules.router(GATE, timed),
+        webhooks.router(GATE, told),
+    )
