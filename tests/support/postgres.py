@@ -30,11 +30,14 @@ class Postgres:
         self.folder = folder
 
     def new_database(self) -> str:
-        """Return the SQLAlchemy address of a fresh empty database."""
+        """Return the SQLAlchemy address of a place without tables.
+
+        A schema of its own in one database: made in no time, where a database is 300 files.
+        """
         name = f"t{uuid.uuid4().hex}"
         with psycopg.connect(self._dsn("postgres"), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')
-        return f"postgresql://postgres@/{name}?host={self.folder}"
+            connection.execute(f"CREATE SCHEMA {name}")
+        return f"postgresql://postgres@/postgres?host={self.folder}&options=-csearch_path%3D{name}"
 
     def _dsn(self, database: str) -> str:
         return f"host={self.folder} user=postgres dbname={database}"

@@ -1,12 +1,13 @@
 """Databases for the api's tests: SQLite always, Postgres too where it starts."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from api.db.session import Database
+from api.db.session import Database, open_engine
 from tests.support.postgres import Postgres, postgres_binaries, postgres_server
 from tests.support.stand_ins import open_database
 
@@ -24,14 +25,22 @@ def postgres() -> Iterator[Postgres]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a SQLite file with empty tables, to be copied."""
+    file = tmp_path_factory.mktemp("migrated") / "fda.db"
+    open_database(f"sqlite:///{file}").close()
+    return file
+
+
 @pytest.fixture
-def sqlite_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'fda.db'}"
+def sqlite_url(tmp_path: Path, migrated: Path) -> str:
+    return f"sqlite:///{shutil.copy(migrated, tmp_path / 'fda.db')}"
 
 
 @pytest.fixture
 def database(sqlite_url: str) -> Iterator[Database]:
-    opened = open_database(sqlite_url)
+    opened = Database(open_engine(sqlite_url))
     yield opened
     opened.close()
 
@@ -46,6 +55,7 @@ def either_url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def either(either_url: str) -> Iterator[Database]:
     """A database of each kind."""
-    opened = open_database(either_url)
+    empty = either_url.startswith("postgresql")
+    opened = open_database(either_url) if empty else Database(open_engine(either_url))
     yield opened
     opened.close()

@@ -5,7 +5,7 @@ from itertools import islice, pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.schedules.cron import check_cron, fires, latest_fire, next_fire, zone_of
@@ -57,6 +57,7 @@ def test_southern_zones_change_the_other_way():
     ]
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     st.datetimes(datetime(2026, 3, 27), datetime(2026, 3, 31))
     | st.datetimes(datetime(2026, 10, 23), datetime(2026, 10, 27)),
@@ -69,6 +70,7 @@ def test_fire_times_always_lie_ahead_and_grow(start: datetime, cron: str, name: 
     assert all(earlier < later for earlier, later in pairwise(moments))
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     st.integers(0, 60 * 24 * 40),
     st.sampled_from(["30 2 * * *", "*/7 * * * *", "0 9 * * 1-5", "0 0 1 * *"]),
@@ -114,6 +116,7 @@ def test_bad_expressions_are_refused_by_name(cron: str, word: str):
         check_cron(cron, BERLIN, after=SPRING)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.text("0123456789*/,-#LWSUNJA ", max_size=20))
 def test_any_text_is_an_expression_or_refused_by_name(text: str):
     try:

@@ -4,7 +4,7 @@ import ipaddress
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.webhooks.addresses import Target, addresses_of, check_url, is_public
@@ -77,6 +77,7 @@ def test_one_private_address_among_public_ones_refuses_them_all():
         addresses_of(target, resolve=resolver("1.1.1.1", "10.0.0.1"), allow_private=False)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.ip_addresses(v=4))
 def test_wrapping_an_address_changes_nothing_about_it(address: ipaddress.IPv4Address):
     number = int(address)
@@ -163,6 +164,7 @@ def test_allowing_private_lifts_https_ports_and_addresses():
         check_url("http://a:b@127.0.0.1/", allow_private=True)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.text(max_size=40))
 def test_any_text_is_taken_apart_or_refused_by_name(text: str):
     for url in (text, f"https://{text}", f"https://example.org/{text}"):
