@@ -22,8 +22,8 @@ from fda_core.storage.resolve import storages
 from tests.support.valkey import Valkey, valkey_server
 from tests.support.workers import Job, Worker, fda, save_models
 
-PAUSE_SECONDS = 0.6
-JOB_SECONDS = 300.0
+PAUSE_SECONDS = 2.0
+JOB_SECONDS = 120.0
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -98,7 +98,7 @@ def main() -> None:
         chaos = Chaos(valkey, root, workers=given.workers, seed=given.seed)
         try:
             for number in range(given.jobs):
-                method = fda(steps=400, anchors=8)
+                method = fda(steps=150, anchors=8)
                 quiet = Job(
                     valkey,
                     root,
