@@ -21,7 +21,7 @@ export CONSTRAINTS
 export OMP_WAIT_POLICY ?= PASSIVE
 export KMP_BLOCKTIME ?= 0
 
-.PHONY: help setup demo test lint unit bench bench-merges chaos parity format clean
+.PHONY: help setup demo test lint unit bench bench-merges bench-service soak chaos prove-control parity secrets format clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -81,6 +81,19 @@ bench-merges: $(VENV)/test.done  ## Time whole merges of 374 M parameters (makes
 
 chaos: $(VENV)/test.done  ## Merge on workers and a Redis that are killed at random
 	@$(BIN)/python -m tests.bench.worker_chaos
+
+prove-control: $(VENV)/test.done  ## Kill the controller at every write; 150 lives of jobs
+	@FDA_PROVE=1 $(BIN)/python -m pytest -n 0 tests/integration/control/test_recovery.py \
+		tests/integration/control/test_state_machine.py
+
+soak: $(VENV)/test.done  ## Kill the whole service's processes 50 times during a batch of jobs
+	@$(BIN)/python -m tests.soak.kills
+
+bench-service: $(VENV)/test.done  ## Time the service: answers under load, empty units, tiny jobs
+	@$(BIN)/python -m tests.bench.service
+
+secrets:  ## Make the secrets of docker-compose.yml, once
+	@sh docker/make-secrets.sh
 
 format: $(VENV)/test.done  ## Format and fix what can be fixed
 	@$(BIN)/ruff check --fix .

@@ -22,9 +22,10 @@ from api.control.plans import Plans
 from api.control.queue import Message, UnitQueue
 from api.control.redis_state import Look, RedisState
 from api.control.repository import JobFacts
+from api.control.telling import locked
 from api.control.unit_changes import OPEN
 from api.db.session import Database
-from api.db.tables import AttemptRow
+from api.db.tables import AttemptRow, UnitRow
 from api.ids import new_id
 from api.jobs.transitions import add_log
 from fda_core.contract.artifacts import UnitRecord
@@ -239,10 +240,14 @@ class Dispatcher:
         self, session: Session, job_id: str, unit_id: str, token: str, *, outcome: str
     ) -> None:
         """Note that a try came to nothing, and end the job if that happens again and again."""
-        job = repository.lock_job(session, job_id)
-        unit = repository.unit(session, job_id, unit_id)
-        if job is None or unit is None or job.state not in OPEN:
-            return
+        with locked(session, job_id) as job:
+            unit = repository.unit(session, job_id, unit_id)
+            if job is not None and unit is not None and job.state in OPEN:
+                self._count_loss(session, job, unit, token=token, outcome=outcome)
+
+    def _count_loss(
+        self, session: Session, job: JobFacts, unit: UnitRow, *, token: str, outcome: str
+    ) -> None:
         moment = self._clock()
         tried = repository.attempts(session, [token]).get(token)
         if tried is None:
@@ -281,7 +286,7 @@ class Dispatcher:
             error = ErrorReport.model_validate(problem.as_dict())
             unit_changes.fail(session, job, unit, error=error, at=moment)
             return
-        unit_changes.put_back(session, job, unit, reason=reason, not_before=moment)
+        unit_changes.put_back(job, unit, reason=reason, not_before=moment)
 
     # A close look
 
@@ -360,18 +365,16 @@ class Dispatcher:
         return bool(found)
 
     def _finish(self, job: JobFacts, found: Mapping[str, UnitRecord]) -> None:
-        with self._database.write() as session:
-            now = repository.lock_job(session, job.id)
+        with self._database.write() as session, locked(session, job.id) as now:
             if now is None or now.state not in OPEN or now.attempt != job.attempt:
                 return
             rows = repository.units(session, {job.id: list(found)})
-            for (_, unit_id), unit in sorted(rows.items(), key=lambda item: item[1].place):
+            for unit in sorted(rows.values(), key=lambda row: row.place):
                 if unit.state == UnitState.DONE.value:
                     continue
-                record = found[unit_id]
+                record = found[unit.id]
                 unit.device = record.device
                 unit_changes.finish(
-                    session,
                     now,
                     unit,
                     source="journal",

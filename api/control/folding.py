@@ -178,7 +178,6 @@ class Fold:
 
     def _finish(self, report: Report, event: UnitFinished, *, job: JobFacts, unit: UnitRow) -> None:
         unit_changes.finish(
-            self.session,
             job,
             unit,
             source=event.source,
@@ -290,7 +289,6 @@ class Fold:
         error: ErrorReport | None = None,
     ) -> None:
         unit_changes.put_back(
-            self.session,
             job,
             unit,
             reason=reason,

@@ -15,6 +15,7 @@ from api.control import records, repository
 from api.control.plans import Plans
 from api.control.redis_state import RedisState
 from api.control.repository import OUTCOME, JobFacts
+from api.control.telling import tell_all
 from api.db.session import Database
 from api.db.tables import JobRow
 from api.jobs.transitions import move
@@ -41,6 +42,7 @@ def end_job(
     """Move a job to a terminal state and leave the note; say whether this was who did it."""
     report = None if error is None else error.model_dump(mode="json")
     data = {} if report is None else {"error": report}
+    tell_all(session, [job])
     moved = move(session, job.id, state, only_from=only_from, data=data, error=report, **changes)
     if moved:
         job.state = state

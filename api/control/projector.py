@@ -20,6 +20,7 @@ from api.control.plans import Plans
 from api.control.progress import Tally
 from api.control.redis_state import FIRST, RedisState
 from api.control.repository import JobFacts
+from api.control.telling import tell_all
 from api.control.unit_changes import OPEN
 from api.db.session import Database
 from api.db.tables import UnitRow
@@ -118,6 +119,7 @@ class Projector:
             for report in reports:
                 fold.fold(report)
             session.flush()
+            tell_all(session, fold.jobs.values())
             self._count(session, fold.jobs, fold.touched)
             told = self._tell(session, fold.jobs)
         self._cursor = upto

@@ -2,12 +2,17 @@
 
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+from pydantic import ValidationError
 
 from fda_core.contract.artifacts import UnitRecord
 from fda_core.contract.plan import Plan
+from fda_core.contract.service import names
 from fda_core.contract.uris import basename, inside, join
 from fda_core.engine import layout
 from fda_core.engine.journal import Journal
+from fda_core.errors import NotFound
 from fda_core.storage.base import Storage
 
 AT_ONCE = 8
@@ -16,8 +21,8 @@ AT_ONCE = 8
 def listed_units(workspace: str, job_id: str, storage: Storage) -> set[str]:
     """Return the units that have a record, whole or not."""
     folder = join(layout.job_folder(workspace, job_id), "records")
-    names = (basename(info.uri) for info in storage.list(folder))
-    return {name.removesuffix(".json") for name in names if name.endswith(".json")}
+    files = (basename(info.uri) for info in storage.list(folder))
+    return {file.removesuffix(".json") for file in files if file.endswith(".json")}
 
 
 def find_records(plan: Plan, storage: Storage, *, among: Collection[str]) -> dict[str, UnitRecord]:
@@ -50,3 +55,11 @@ def clean_staging(plan: Plan, storage: Storage, *, keep: Collection[UnitRecord] 
     for info in list(storage.list(staging)):
         if info.uri not in kept:
             storage.delete(info.uri)
+
+
+def remove_job(workspace: str, job_id: str, storage: Storage) -> None:
+    """Remove all that a job which ended left beside its output: for deleting jobs."""
+    with suppress(NotFound, ValidationError):
+        address = names.plan_file(workspace, job_id)
+        storage.delete_below(layout.staging(Plan.model_validate_json(storage.read(address))))
+    storage.delete_below(layout.job_folder(workspace, job_id))

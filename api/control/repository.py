@@ -47,11 +47,16 @@ class JobFacts:
     bytes_total: int
     timestamps: Mapping[str, str] = field(default_factory=dict)
     trace: Mapping[str, str] = field(default_factory=dict)
+    untold: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+    """Events of this transaction that `telling.tell_all` has yet to write."""
+    unset: dict[str, Any] = field(default_factory=dict)
+    """Columns to set with them."""
 
 
 _FACTS = tuple(
     getattr(JobRow, name)
     for name in JobFacts.__dataclass_fields__  # the columns go by the same names
+    if name not in ("untold", "unset")
 )
 
 

@@ -1,7 +1,7 @@
 """What can happen to a unit, and what follows for its job.
 
 Every function runs inside a transaction that has locked the job, changes the unit's row and
-writes the event that tells it. Whoever learns of a fact twice finds it already so.
+gathers the event that tells it (`telling`). Whoever learns of a fact twice finds it so.
 """
 
 from datetime import datetime
@@ -9,11 +9,11 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from api.control import repository
+from api.control import repository, telling
 from api.control.outcome import end_job
 from api.control.repository import JobFacts
 from api.db.tables import JobRow, UnitRow
-from api.jobs.transitions import add_event, move
+from api.jobs.transitions import move
 from fda_core.contract.service.messages import ErrorReport
 from fda_core.contract.service.states import JobState, UnitState
 
@@ -49,17 +49,14 @@ def begin(
     changes: dict[str, Any] = {}
     if job.stage is None or STAGES.index(unit.kind) > STAGES.index(job.stage):
         job.stage = changes["stage"] = unit.kind
-    if (
-        unit.kind == "publish"
-        and job.state is JobState.RUNNING
-        and move(session, job.id, JobState.PUBLISHING, only_from=[JobState.RUNNING])
-    ):
-        job.state = JobState.PUBLISHING
-    tell(session, job, unit, **changes)
+    if unit.kind == "publish" and job.state is JobState.RUNNING:
+        telling.tell_all(session, [job])
+        if move(session, job.id, JobState.PUBLISHING, only_from=[JobState.RUNNING]):
+            job.state = JobState.PUBLISHING
+    _tell(job, unit, **changes)
 
 
 def finish(
-    session: Session,
     job: JobFacts,
     unit: UnitRow,
     *,
@@ -82,11 +79,10 @@ def finish(
     unit.started_at = unit.started_at or at
     job.units_done += 1
     data = {"source": source, **({} if seconds is None else {"seconds": seconds})}
-    tell(session, job, unit, data=data, units_done=job.units_done)
+    _tell(job, unit, data=data, units_done=job.units_done)
 
 
 def put_back(
-    session: Session,
     job: JobFacts,
     unit: UnitRow,
     *,
@@ -100,7 +96,7 @@ def put_back(
     unit.step = unit.moved_bytes = 0
     unit.not_before = not_before
     unit.error = None if error is None else error.model_dump(mode="json")
-    tell(session, job, unit, data={"reason": reason})
+    _tell(job, unit, data={"reason": reason})
 
 
 def fail(
@@ -113,7 +109,7 @@ def fail(
     unit.not_before = None
     unit.error = error.model_dump(mode="json")
     unit.finished_at = at
-    tell(session, job, unit)
+    _tell(job, unit)
     end_job(session, job, JobState.FAILED, error=error, only_from=OPEN)
 
 
@@ -130,15 +126,10 @@ def succeed(session: Session, job: JobFacts, *, at: datetime) -> bool:
     )
 
 
-def tell(
-    session: Session,
-    job: JobFacts,
-    unit: UnitRow,
-    *,
-    data: dict[str, Any] | None = None,
-    **changes: Any,
+def _tell(
+    job: JobFacts, unit: UnitRow, *, data: dict[str, Any] | None = None, **changes: Any
 ) -> None:
-    """Write the event of a unit as it is now."""
+    """Tell how a unit is now."""
     body: dict[str, Any] = {
         "unit": unit.id,
         "state": unit.state,
@@ -151,4 +142,4 @@ def tell(
     }
     if unit.error is not None:
         body["error"] = unit.error
-    add_event(session, job.id, UNIT_EVENT, body, **changes)
+    telling.tell(job, UNIT_EVENT, body, **changes)

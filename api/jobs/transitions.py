@@ -5,7 +5,7 @@ else was first, which callers must take as an answer. The event is written in th
 transaction, numbered under the row's lock, so that no reader ever sees event 7 before 6.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -85,18 +85,36 @@ def add_event(
     **changes: Any,
 ) -> int:
     """Append an event to a job, with more columns of the job to set; return its number."""
+    return add_events(session, job_id, [(kind, data)], at=at, **changes)
+
+
+def add_events(
+    session: Session,
+    job_id: str,
+    events: Sequence[tuple[str, Mapping[str, Any]]],
+    *,
+    at: datetime | None = None,
+    **changes: Any,
+) -> int:
+    """Append events of a job in one go, and set more of its columns; return the last number."""
     moment = at or now()
-    seq = session.execute(
+    last = session.execute(
         update(JobRow)
         .where(JobRow.id == job_id)
         .values(
-            version=JobRow.version + 1, last_seq=JobRow.last_seq + 1, updated_at=moment, **changes
+            version=JobRow.version + 1,
+            last_seq=JobRow.last_seq + len(events),
+            updated_at=moment,
+            **changes,
         )
         .returning(JobRow.last_seq)
         .execution_options(synchronize_session=False)
     ).scalar_one()
-    session.add(EventRow(job_id=job_id, seq=seq, at=moment, kind=kind, data=dict(data)))
-    return seq
+    session.add_all(
+        EventRow(job_id=job_id, seq=seq, at=moment, kind=kind, data=dict(data))
+        for seq, (kind, data) in enumerate(events, start=last - len(events) + 1)
+    )
+    return last
 
 
 def add_log(

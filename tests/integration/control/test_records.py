@@ -1,0 +1,41 @@
+"""What jobs leave beside their outputs, and who removes it."""
+
+from api.control import records
+from fda_core.contract.artifacts import ArtifactFile
+from fda_core.contract.uris import join
+from fda_core.engine import layout
+from fda_core.engine.journal import Journal
+from tests.support.control import Bench, HandWorker
+
+
+def test_a_failed_job_keeps_the_shards_of_finished_units_and_a_deleted_one_nothing(bench: Bench):
+    job = bench.planned()
+    worker = HandWorker(bench)
+    trial = worker.take().start()
+    trial.record()
+    plan, storage = trial.plan, bench.storage
+    shard = join(layout.staging(plan), "model-00001.safetensors")
+    storage.put(shard, b"x")
+    storage.put(join(layout.staging(plan), "half-written"), b"y")
+    journal = Journal(plan, storage)
+    file = ArtifactFile(path=shard, size_bytes=1, sha256="")
+    journal.write(journal.read(trial.unit).model_copy(update={"files": (file,)}))
+    trial.release(done=True)
+    worker.take().start().fail()
+    bench.step(2)
+    assert bench.state(job) == "failed"
+    assert [info.uri for info in storage.list(layout.staging(plan))] == [shard]
+    assert records.find_records(plan, storage, among=[trial.unit])
+    records.remove_job(bench.workspace, job, storage)
+    assert not storage.exists(layout.staging(plan))
+    assert not storage.exists(layout.job_folder(bench.workspace, job))
+
+
+def test_a_record_whose_file_is_gone_is_none(bench: Bench):
+    job = bench.planned()
+    trial = HandWorker(bench).take().start()
+    trial.record()
+    path = Journal(trial.plan, bench.storage).read(trial.unit).files[0].path
+    bench.storage.delete(path)
+    assert records.listed_units(bench.workspace, job, bench.storage) == {trial.unit}
+    assert records.find_records(trial.plan, bench.storage, among=[trial.unit]) == {}
