@@ -8,26 +8,36 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.markup import escape
 
 from fda_core.cli.console import err, out, seconds
 from fda_core.cli.convert import convert_checkpoint
-from fda_core.cli.embedded import Embedded, EmbeddedSettings, Programs, in_background
+from fda_core.cli.embedded import (
+    Background,
+    Embedded,
+    EmbeddedSettings,
+    Programs,
+    in_background,
+)
 from fda_core.cli.merge import MergeSettings, layer_table, merge
 from fda_core.cli.remote import sendable
 from fda_core.cli.up import planned_workers
 from fda_core.cli.watch import problem_of, watch
 from fda_core.client import Client
 from fda_core.contract.artifacts import Metrics
+from fda_core.contract.service.states import RETRYABLE
 from fda_core.engine.recipes import read_recipe
-from fda_core.errors import CheckpointError, Unavailable
+from fda_core.errors import Cancelled, CheckpointError, Unavailable
 from fda_core.storage.resolve import storages
 from fda_core.supervise.supervisor import Restarts
 
@@ -71,10 +81,10 @@ def run_demo(
         _conclude(merged)
         err.print(f"{merged} is there already; remove it to merge again", soft_wrap=True)
         return
-    # Beside the result, which is then moved within one disk; nothing of yours is read.
-    with tempfile.TemporaryDirectory(prefix=".service-", dir=folder) as scratch:
-        data = Path(scratch).absolute()
-        settings = EmbeddedSettings(
+    # Beside the result, not in a temporary folder: interrupted, it goes on when run again.
+    data, started = folder.absolute() / ".service", time.monotonic()
+    service = Embedded(
+        EmbeddedSettings(
             data_dir=data,
             roots=(str(data / "storage"), str(folder.absolute() / "models")),
             workers=planned_workers(None, device="auto"),
@@ -83,22 +93,44 @@ def run_demo(
             grace_seconds=5.0,
             programs=programs or Programs(),
             restarts=restarts or Restarts(),
-        )
-        output = str(data / "storage" / "merged")
-        started = time.monotonic()
-        with in_background(Embedded(settings, tell=_tell)) as service:
-            running = service.running
-            err.print(f"service {running.url}  {running.workers} workers", soft_wrap=True)
-            with Client(running.url, running.key) as client:
-                job = client.jobs.submit(sendable(text, settings=(), output=output, cwd="/"))
-                err.print(f"job     {job.id}", soft_wrap=True)
-                problem = problem_of(watch(client, job.id, quiet=False, check=service.check))
-                if problem is not None:
-                    raise problem
-                client.jobs.fetch(job.id, merged)
-            elapsed = time.monotonic() - started
+        ),
+        tell=_tell,
+    )
+    recipe = sendable(text, settings=(), output=str(data / "storage" / "merged"), cwd="/")
+    try:
+        with _terminated_as_interrupted(), in_background(service) as background:
+            _merge_through(background, recipe, merged)
+    except (Cancelled, KeyboardInterrupt):
+        raise Cancelled("stopped, service and all; run the same command again to go on") from None
+    shutil.rmtree(data)
     _conclude(merged)
-    out.print(f"[bold green]done[/] in {seconds(elapsed)}, service and all")
+    out.print(f"[bold green]done[/] in {seconds(time.monotonic() - started)}, service and all")
+
+
+def _merge_through(background: Background, recipe: str, merged: Path) -> None:
+    """Submit the recipe, or find the job of an earlier run; watch it and fetch what it leaves."""
+    running = background.running
+    err.print(f"service {running.url}  {running.workers} workers", soft_wrap=True)
+    key = f"demo-{hashlib.sha256(recipe.encode()).hexdigest()}"
+    with Client(running.url, running.key) as client:
+        job = client.jobs.get(client.jobs.submit(recipe, idempotency_key=key).id)
+        if job.state in RETRYABLE:
+            job = client.jobs.retry(job.id)
+        err.print(f"job     {job.id}", soft_wrap=True)
+        problem = problem_of(watch(client, job.id, quiet=False, check=background.check))
+        if problem is not None:
+            raise problem
+        client.jobs.fetch(job.id, merged)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM end this as Ctrl-C does, so that the service is ended too."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _conclude(merged: Path) -> None:

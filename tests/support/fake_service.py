@@ -2,7 +2,7 @@
 
 `World` is what it knows; tests change it while requests come in. As a program
 (`python -m tests.support.fake_service`) it is told by FDA_HOST and FDA_PORT, finishes every
-job at once and leaves files.
+job at once and leaves files; with STANDIN_NEVER_DONE it finishes none.
 """
 
 import asyncio
@@ -408,7 +408,7 @@ METRICS = json.dumps(
 def main() -> None:
     """Serve until told to stop."""
     world = World()
-    world.finish_at_once = True
+    world.finish_at_once = not os.environ.get("STANDIN_NEVER_DONE")
     uvicorn.run(
         application([world]),
         host=os.environ["FDA_HOST"],

@@ -1,7 +1,8 @@
 """Programs that stand in for the service's processes, and `fda up` with them.
 
 Every one writes to the diary (STANDIN_DIARY) when it starts, when it is asked to end and
-when it ends. `python -m tests.support.standins up …` is the command itself, with these.
+when it ends. `python -m tests.support.standins up …` is the command itself, with these;
+so is `demo`.
 """
 
 import http.server
@@ -106,8 +107,27 @@ def up(arguments: list[str]) -> None:
     run(["up", *arguments])
 
 
+def demo(folder: str) -> None:
+    """Run the real demo with the fake service as its api."""
+    from fda_core.cli import demo as module
+    from fda_core.cli.embedded import Programs
+    from fda_core.cli.main import run
+
+    me = (sys.executable, "-m")
+    programs = Programs(
+        api=(*me, "tests.support.fake_service"),
+        controller=(*me, "tests.support.standins", "controller"),
+        worker=(*me, "tests.support.standins", "worker"),
+        admin=(sys.executable, "-c", "print('fda_test')"),
+    )
+    module.Programs = lambda: programs  # type: ignore[assignment,misc]
+    run(["demo", folder])
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "up":
+    if sys.argv[1] == "demo":
+        demo(sys.argv[2])
+    elif sys.argv[1] == "up":
         up(sys.argv[2:])
     elif sys.argv[1] == "admin":
         admin(sys.argv[2:])

@@ -1,6 +1,8 @@
 """The demo through a service of its own, with stand-ins for the service's processes."""
 
 import json
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -66,6 +68,28 @@ def test_a_service_that_cannot_start_ends_the_demo_with_its_words(
         demo.run_demo(
             folder, programs=programs("api"), restarts=Restarts(first_wait_seconds=0.05, deaths=2)
         )
+    assert all(command_line(pid) is None for pid in pids(folder))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_demo_stops_its_service_and_keeps_what_it_has(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+):
+    monkeypatch.setenv("STANDIN_NEVER_DONE", "1")
+    process = subprocess.Popen(
+        [*STANDINS, "demo", str(folder)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    said = ""
+    while "queued" not in said:
+        line = process.stderr.readline()
+        assert line, said
+        said += line
+    process.send_signal(number)
+    _, rest = process.communicate(timeout=20)
+    assert process.returncode == 130, said + rest
+    assert "run the same command again to go on" in rest
+    assert (folder / ".service" / "admin.key").exists()
     assert all(command_line(pid) is None for pid in pids(folder))
 
 
