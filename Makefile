@@ -21,7 +21,7 @@ export CONSTRAINTS
 export OMP_WAIT_POLICY ?= PASSIVE
 export KMP_BLOCKTIME ?= 0
 
-.PHONY: help setup demo test lint unit bench bench-merges parity format clean
+.PHONY: help setup demo test lint unit bench bench-merges parity bench-rest soak format clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -78,6 +78,13 @@ parity: $(VENV)/test.done $(MERGEKIT_VENV)/done  ## Compare with mergekit 0.1.5,
 
 bench-merges: $(VENV)/test.done  ## Time whole merges of 374 M parameters (makes 3 GB of models)
 	@$(BIN)/python -m tests.bench.merges
+
+bench-rest: $(VENV)/test.done  ## Time submitting and listing at 50 a second among 10,000 jobs
+	@$(BIN)/python -m tests.bench.rest
+
+soak: $(VENV)/test.done  ## Let 200 clients read one job's events, cut off again and again
+	@FDA_SOAK_CLIENTS=200 FDA_SOAK_EVENTS=2000 $(BIN)/python -m pytest -n 0 \
+	  tests/integration/service/test_rest_streams.py -k many_clients
 
 format: $(VENV)/test.done  ## Format and fix what can be fixed
 	@$(BIN)/ruff check --fix .
