@@ -86,10 +86,13 @@ prove-control: $(VENV)/test.done  ## Kill the controller at every write; 150 liv
 	@FDA_PROVE=1 $(BIN)/python -m pytest -n 0 tests/integration/control/test_recovery.py \
 		tests/integration/control/test_state_machine.py
 
-soak: $(VENV)/test.done  ## Kill the whole service's processes 50 times during a batch of jobs
+soak: $(VENV)/test.done  ## Kill the service's processes 50 times during a batch; cut off 200 readers of events
 	@$(BIN)/python -m tests.soak.kills
+	@FDA_SOAK_CLIENTS=200 FDA_SOAK_EVENTS=2000 $(BIN)/python -m pytest -n 0 \
+	  tests/integration/service/test_rest_streams.py -k many_clients
 
 bench-service: $(VENV)/test.done  ## Time the service: answers under load, empty units, tiny jobs
+	@$(BIN)/python -m tests.bench.rest
 	@$(BIN)/python -m tests.bench.service
 
 secrets:  ## Make the secrets of docker-compose.yml, once

@@ -56,7 +56,7 @@ async def get_readiness(context: Here) -> Readiness:
         raise NotReady(
             f"not ready: {', '.join(f'{name} ({ordered[name].detail})' for name in failed)}",
             hint="Jobs wait in the database until everything answers again.",
-            checks={name: "ok" if c.ok else c.detail for name, c in ordered.items()},
+            **{name: "ok" if check.ok else check.detail for name, check in ordered.items()},
         )
     return Readiness(checks=ordered)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event
@@ -48,6 +49,7 @@ class Database:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self._turn = Lock() if engine.dialect.name == "sqlite" else None
         self._writing = sessionmaker(engine, expire_on_commit=False)
         self._reading = sessionmaker(
             engine.execution_options(read_only=True), expire_on_commit=False
@@ -56,8 +58,18 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """Yield a session whose changes are committed at the end, all or none."""
-        with self._writing.begin() as session:
+        with self._one_writer(), self._writing.begin() as session:
             yield session
+
+    @contextmanager
+    def _one_writer(self) -> Iterator[None]:
+        """Queue this process's writers: SQLite lets one write, and the others sleep and ask."""
+        mine = self._turn is not None and self._turn.acquire(timeout=BUSY_SECONDS)
+        try:
+            yield
+        finally:
+            if mine and self._turn is not None:
+                self._turn.release()
 
     @contextmanager
     def read(self) -> Iterator[Session]:

@@ -109,11 +109,15 @@ class Hub:
                 if self._closed or left <= 0 or not await self.changed(topic, seconds=left):
                     return
 
-    async def close(self) -> None:
-        """Let everybody go."""
+    def let_go(self) -> None:
+        """End all waiting: the process is going down."""
         self._closed = True
         for topic in self._topics.values():
             topic.ring()
+
+    async def close(self) -> None:
+        """Let everybody go and stop looking."""
+        self.let_go()
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, delete, func, or_, select, update
+from sqlalchemy import Select, delete, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from api.db.tables import AttemptRow, EventRow, JobRow, LabelRow, LogRow, UnitRow
@@ -75,22 +75,22 @@ def _filtered(query: Select[JobRow], wanted: JobFilter) -> Select[JobRow]:
         query = query.where(JobRow.created_at < wanted.created_before)
     for label in wanted.labels:
         name, sign, value = label.partition("=")
-        having = select(LabelRow.job_id).where(LabelRow.name == name)
-        query = query.where(
-            JobRow.id.in_(having.where(LabelRow.value == value) if sign else having)
-        )
+        having = exists().where(LabelRow.job_id == JobRow.id, LabelRow.name == name)
+        query = query.where(having.where(LabelRow.value == value) if sign else having)
     if wanted.text is not None:
         query = query.where(_mentions(wanted.text))
     return query
 
 
 def _mentions(text: str) -> Any:
-    labelled = select(LabelRow.job_id).where(LabelRow.value.icontains(text, autoescape=True))
+    labelled = exists().where(
+        LabelRow.job_id == JobRow.id, LabelRow.value.icontains(text, autoescape=True)
+    )
     texts = (JobRow.base, JobRow.output, JobRow.method, JobRow.owner)
     return or_(
         JobRow.id.startswith(text.lower(), autoescape=True),
         *(column.icontains(text, autoescape=True) for column in texts),
-        JobRow.id.in_(labelled),
+        labelled,
     )
 
 

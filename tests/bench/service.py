@@ -1,6 +1,6 @@
-"""What the service costs: answers under load, a unit that does nothing, a tiny job, memory.
+"""What the service costs: a unit that does nothing, a tiny job, the api's memory.
 
-    python -m tests.bench.service [--jobs 10000] [--units 1000] [--requests 10000]
+    python -m tests.bench.service [--units 1000] [--requests 10000]
 
 Starts `fda up` with two workers whose units do nothing (`tests.bench.noop`), then once more
 with real ones. Everything, the load too, runs on this machine's cores.
@@ -9,82 +9,12 @@ with real ones. Everything, the load too, runs on this machine's cores.
 import argparse
 import statistics
 import tempfile
-import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx2
-from sqlalchemy import insert
-
-from api.db.session import open_engine
-from api.db.tables import JobRow
-from api.db.types import now
-from api.ids import new_id
 from tests.support.checkpoints import base_model, expert_of
 from tests.support.service import Service, running_service
-
-Call = Callable[[httpx2.Client, int], None]
-
-RATE = 50
-"""Requests a second."""
-
-
-def seed_jobs(service: Service, count: int) -> None:
-    """Put finished jobs into the table, as years of use would."""
-    engine = open_engine(f"sqlite:///{next(service.data.rglob('*.db'))}")
-    team = service.ask("GET", "/v1/keys")["data"][0]["team"]
-    begun = now() - timedelta(days=300)
-    rows = [
-        {
-            "id": new_id(),
-            "state": "succeeded",
-            "owner": "bench",
-            "team": team,
-            "recipe": {},
-            "method": ("ties", "fda", "tsvm")[k % 3],
-            "base": f"s3://models/base-{k % 7}",
-            "output": f"s3://merged/{k}",
-            "experts": ["a", "b"],
-            "created_at": begun + timedelta(minutes=k),
-            "updated_at": begun + timedelta(minutes=k),
-        }
-        for k in range(count)
-    ]
-    with engine.begin() as connection:
-        for start in range(0, count, 1000):
-            connection.execute(insert(JobRow), rows[start : start + 1000])
-    engine.dispose()
-
-
-def at_rate(
-    call: Callable[[httpx2.Client, int], None], service: Service, count: int
-) -> list[float]:
-    """Return the seconds of `count` calls that begin `RATE` times a second."""
-    seconds: list[float] = []
-    local = threading.local()
-    headers = dict(service.http.headers)
-
-    def one(number: int, due: float) -> None:
-        if not hasattr(local, "http"):
-            local.http = httpx2.Client(base_url=service.url, headers=headers, timeout=30)
-        time.sleep(max(0.0, due - time.perf_counter()))
-        began = time.perf_counter()
-        call(local.http, number)
-        seconds.append(time.perf_counter() - began)
-
-    start = time.perf_counter() + 0.1
-    with ThreadPoolExecutor(16) as pool:
-        for number in range(count):
-            pool.submit(one, number, start + number / RATE).add_done_callback(_raise)
-    return seconds
-
-
-def _raise(future: Any) -> None:
-    future.result()
 
 
 def quantiles(seconds: list[float]) -> str:
@@ -108,7 +38,6 @@ def models(root: Path, *, layers: int, experts: int) -> list[dict[str, str]]:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--jobs", type=int, default=10_000)
     parser.add_argument("--units", type=int, default=1000)
     parser.add_argument("--requests", type=int, default=10_000)
     options = parser.parse_args()
@@ -124,8 +53,6 @@ def main() -> None:
             first = {**recipe, "output": str(root / "out/first")}
             service.wait(service.submit(first))
             tiny_jobs(service, recipe, root)
-            seed_jobs(service, options.jobs)
-            answers(service, recipe, root)
             memory(service, options.requests)
 
 
@@ -167,21 +94,6 @@ def tiny_jobs(service: Service, recipe: dict[str, Any], root: Path) -> None:
         assert found["state"] == "succeeded", found["error"]
         seconds.append(time.perf_counter() - began)
     print(f"a tiny job, POST to succeeded: {quantiles(seconds)}")
-
-
-def answers(service: Service, recipe: dict[str, Any], root: Path) -> None:
-    """Time POST and list with a full table."""
-
-    def post(http: httpx2.Client, number: int) -> None:
-        body = {"recipe": {**recipe, "output": str(root / f"out/load-{number}")}}
-        assert http.post("/v1/jobs", json=body).status_code == 202
-
-    def get(http: httpx2.Client, number: int) -> None:
-        query = {"limit": 50, "state": "succeeded"} if number % 2 else {"limit": 50}
-        assert http.get("/v1/jobs", params=query).status_code == 200
-
-    print(f"GET /v1/jobs at {RATE}/s: {quantiles(at_rate(get, service, 1000))}")
-    print(f"POST /v1/jobs at {RATE}/s: {quantiles(at_rate(post, service, 500))}")
 
 
 def memory(service: Service, requests: int) -> None:

@@ -5,21 +5,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-import structlog
 
 from tests.support.postgres import Postgres, postgres_binaries, postgres_server
 from tests.support.rest import Rest
-
-
-@pytest.fixture(autouse=True, scope="session")
-def quiet_logs() -> Iterator[None]:
-    """Make every log line, so that none can fail, and print none."""
-    structlog.configure(
-        processors=[structlog.processors.format_exc_info, structlog.processors.JSONRenderer()],
-        logger_factory=structlog.ReturnLoggerFactory(),
-    )
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
