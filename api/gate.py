@@ -29,7 +29,7 @@ class Gate:
     """Any valid key."""
     submitter: Callable[..., Caller]
     """A key that may change things: submitter or admin."""
-    once: Callable[..., Once | None | Awaitable[Once | None]]
+    once: Callable[..., Once | Awaitable[Once | None] | None]
     """The request's Idempotency-Key, if it has one."""
 
 
