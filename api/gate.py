@@ -6,12 +6,12 @@ Every member is a FastAPI dependency. The application makes one and passes it to
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Path, Query
 
 from api.jobs.submitting import Caller, Once
-from fda_core.contract.rest.base import Problem
+from api.openapi import USUAL, Responses, problems
 
 Id = Annotated[str, Path(pattern=r"^[0-9A-Za-z_-]{1,64}$")]
 Cursor = Annotated[
@@ -33,21 +33,6 @@ class Gate:
     """The request's Idempotency-Key, if it has one."""
 
 
-_MEANINGS = {
-    401: "No valid key",
-    403: "The key's role is too low",
-    404: "There is no such thing, or it is another team's",
-    409: "Not in its present state",
-    412: "Changed since it was read",
-    422: "What was sent does not make sense",
-    429: "Too much at once",
-}
-
-
-def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def refusals(*statuses: int) -> Responses:
     """Return the OpenAPI declaration of the problems a route answers with."""
-    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {
-        status: {"model": Problem, "description": _MEANINGS[status], "content": content}
-        for status in (401, 403, *statuses)
-    }
+    return problems(*USUAL, *statuses)

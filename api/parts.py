@@ -46,6 +46,7 @@ def submitting(settings: Settings, clock: Clock) -> Submit:
     ) -> str:
         moment = clock()
         recipe = read_recipe(request.recipe, roots=settings.roots)
+        jobs.check_webhook(request.webhook, settings)
         jobs.check_deadline(request.deadline, moment)
         jobs.check_quota(session, submitter.team, most=settings.max_active_jobs_per_team)
         origin = jobs.Origin(

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from fastapi import FastAPI, Request, Response
@@ -22,7 +22,7 @@ from api.errors import (
     status_of,
 )
 from fda_core.contract.rest.base import FieldProblem, Problem
-from fda_core.errors import FdaError, InternalError, RecipeError
+from fda_core.errors import BatchInvalid, FdaError, InternalError, RecipeError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = {429: 30, 503: 5, 409: 1}
@@ -66,6 +66,13 @@ def _fields(error: FdaError) -> Iterator[FieldProblem]:
     """Yield what is wrong, each with a pointer: a request's fields, or a recipe's keys."""
     if isinstance(error, InvalidRequest):
         yield from error.problems
+    elif isinstance(error, BatchInvalid):
+        for entry in cast("Sequence[Mapping[str, Any]]", error.context.get("errors", ())):
+            yield FieldProblem(
+                pointer=str(entry.get("pointer", "")),
+                message=str(entry.get("message", "")),
+                code=entry.get("code"),
+            )
     elif isinstance(error, RecipeError):
         for complaint in error.complaints or (error,):
             key = complaint.context.get("key")

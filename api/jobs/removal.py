@@ -2,6 +2,7 @@
 
 from pydantic import ValidationError
 
+from api.control.records import remove_job
 from api.db.session import Database
 from api.jobs import repository
 from api.jobs.service import visible
@@ -9,7 +10,6 @@ from api.jobs.submitting import Caller
 from fda_core.contract.artifacts import Manifest
 from fda_core.contract.service.states import TERMINAL, JobState
 from fda_core.contract.uris import join
-from fda_core.engine import layout
 from fda_core.errors import IllegalTransition, NotFound
 from fda_core.storage.base import Storage
 
@@ -33,7 +33,7 @@ def remove(
         output = row.output
     if with_output and output and manifest_of(storage, output, job_id) is not None:
         storage.delete_below(output)
-    storage.delete_below(layout.job_folder(workspace, job_id))
+    remove_job(workspace, job_id, storage)
     with database.write() as session:
         if not repository.remove(session, job_id):
             raise _not_over(job_id, JobState(visible(session, caller, job_id).state))

@@ -20,9 +20,11 @@ from api.jobs.submitting import team_seen
 from api.jobs.transitions import STATE_EVENT, move
 from api.paging import Slice
 from api.recipes import read_recipe
+from api.settings import Settings
+from api.webhooks.addresses import check_url
 from fda_core.contract.recipe import Recipe
 from fda_core.contract.rest.base import FieldProblem, utc
-from fda_core.contract.rest.jobs import Job, JobPatch, JobRequest
+from fda_core.contract.rest.jobs import Job, JobPatch, JobRequest, JobWebhook
 from fda_core.contract.service.states import CANCELLABLE, RETRYABLE, TERMINAL, JobState
 from fda_core.errors import AlreadyFinished, IllegalTransition, UnknownJob
 
@@ -55,6 +57,7 @@ def submit(
     moment = context.clock()
     recipe = read_recipe(request.recipe, roots=context.settings.roots)
     check_deadline(request.deadline, moment)
+    check_webhook(request.webhook, context.settings)
     origin = Origin(owner=caller.owner, team=caller.team, request_id=request_id, trace=trace)
     scope = f"{caller.team}:POST /v1/jobs"
     with context.database.write() as session:
@@ -158,6 +161,12 @@ def check_deadline(deadline: datetime | None, moment: datetime) -> None:
             f"deadline: {message}",
             problems=[FieldProblem(pointer="/deadline", message=message, code="deadline")],
         )
+
+
+def check_webhook(webhook: JobWebhook | None, settings: Settings) -> None:
+    """Raise `UnsafeAddress` if a job's own webhook is no address that messages may go to."""
+    if webhook is not None:
+        check_url(webhook.url, allow_private=settings.webhook_allow_private)
 
 
 def visible(session: Session, caller: AnyCaller, job_id: str) -> JobRow:

@@ -17,7 +17,6 @@ from api.db.session import Database
 from api.db.tables import DeliveryRow
 from api.jobs.transitions import move
 from api.webhooks.courier import WAITS_SECONDS, Courier
-from api.webhooks.outbox import announce_state
 from api.webhooks.routes import router
 from api.webhooks.service import WebhookService
 from api.webhooks.transport import Transport
@@ -147,7 +146,6 @@ def test_410_to_a_jobs_own_webhook_ends_its_messages(database: Database, target:
         job = submit(session, request, Caller(), None, None)
         for state in ("validating", "running"):
             move(session, job, JobState(state))
-            announce_state(session, job)
         session.add(
             DeliveryRow(
                 id="msg_later",
@@ -175,7 +173,6 @@ def test_a_jobs_own_webhook_is_signed_with_the_teams_secret(
         for team in ("red", "blue"):
             job = submit(session, request, Caller(team=team), None, None)
             move(session, job, JobState.FAILED)
-            announce_state(session, job)
     assert Courier(database, allow_private=True).step() == 2
     red = [message for message in target.got if b'"team":"red"' in message.body]
     blue = [message for message in target.got if b'"team":"blue"' in message.body]
