@@ -8,6 +8,7 @@ import anyio
 from fastapi import Depends, Request
 from redis import Redis
 
+from api.broker import Hints
 from api.db.session import Database
 from api.db.types import Clock
 from api.events.hub import Hub
@@ -35,6 +36,11 @@ class Context:
         default_factory=lambda: anyio.CapacityLimiter(PLANNING_THREADS)
     )
     """Plans read headers for seconds: few at a time, so that other requests keep threads."""
+
+    @cached_property
+    def hints(self) -> Hints:
+        """Return what tells the controller and the workers."""
+        return Hints(self.redis)
 
     @cached_property
     def base_url(self) -> str:

@@ -84,6 +84,7 @@ class JobRow(Base):
     __table_args__ = (
         Index("ix_jobs_state", "state", "created_at"),
         Index("ix_jobs_team_created", "team", "created_at", "id"),
+        Index("ix_jobs_team_state", "team", "state"),
         Index("ix_jobs_created", "created_at", "id"),
     )
 

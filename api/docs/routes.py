@@ -30,7 +30,7 @@ KINDS = {
 }
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>fda-merge API</title>
-<link rel="stylesheet" href="/docs/static/swagger-ui.css"></head>
+<link rel="icon" href="data:,"><link rel="stylesheet" href="/docs/static/swagger-ui.css"></head>
 <body><div id="swagger-ui"></div>
 <script src="/docs/static/swagger-ui-bundle.js"></script>
 <script src="/docs/static/start.js"></script></body></html>

@@ -7,7 +7,7 @@ import anyio
 from fastapi import BackgroundTasks, Header, Path, Query, Request, Response
 from opentelemetry import propagate
 
-from api import broker, openapi
+from api import openapi
 from api.auth.dependency import Submitter, Viewer
 from api.context import Here
 from api.etags import matches, tag_of
@@ -65,7 +65,7 @@ def submit_job(
     )
     if isinstance(made, Answer):
         return made.response()
-    background.add_task(broker.wake, context.redis, made.id)
+    background.add_task(context.hints.wake, made.id)
     response.headers.update(service.headers_of(made))
     return made
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
-from api import broker, idempotency
+from api import idempotency
 from api.auth.service import Caller
 from api.context import Context
 from api.db.tables import EventRow, JobRow
@@ -255,9 +255,9 @@ def cancel(context: Context, caller: Caller, job_id: str) -> Job:
         session.expire_all()
         found = views.job(visible(session, caller, job_id), base_url=context.base_url)
     if found.state is JobState.CANCELLING:
-        broker.tell_stop(context.redis, job_id)
+        context.hints.stop(job_id)
     if moved:
-        broker.wake(context.redis, job_id)
+        context.hints.wake(job_id)
     return found
 
 
@@ -289,8 +289,8 @@ def retry(context: Context, caller: Caller, job_id: str) -> Job:
         )
         session.expire_all()
         found = views.job(visible(session, caller, job_id), base_url=context.base_url)
-    broker.take_back_stop(context.redis, job_id)
-    broker.wake(context.redis, job_id)
+    context.hints.go_on(job_id)
+    context.hints.wake(job_id)
     return found
 
 

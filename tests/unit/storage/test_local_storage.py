@@ -47,6 +47,7 @@ def every_call(fenced: LocalStorage, uri: str) -> list[str]:
         "delete_below": lambda: fenced.delete_below(uri),
         "move_from": lambda: fenced.move_into_place(uri, uri + "-2"),
         "free_bytes": lambda: fenced.free_bytes(uri),
+        "signed_url": lambda: fenced.signed_url(uri, seconds=9),
     }
     for name, call in calls.items():
         try:

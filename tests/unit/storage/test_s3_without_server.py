@@ -45,6 +45,23 @@ def test_addresses_outside_the_roots_are_refused(uri: str) -> None:
         storage.move_into_place("s3://bucket/a/x", uri)
 
 
+def test_an_address_outside_the_roots_is_not_signed() -> None:
+    with pytest.raises(Forbidden):
+        S3Storage(["s3://bucket/a"]).signed_url("s3://bucket/b", seconds=9)
+
+
+def test_addresses_are_signed_with_version_4(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-secret")
+    settings = S3Settings(endpoint_url="http://127.0.0.1:1", region="us-east-1")
+    storage = S3Storage(["s3://bucket/a"], settings=settings)
+    url = storage.signed_url("s3://bucket/a/b c", seconds=77)
+    assert url.startswith("http://127.0.0.1:1/bucket/a/b%20c?")
+    assert "X-Amz-Algorithm=AWS4-HMAC-SHA256" in url
+    assert "X-Amz-Expires=77" in url
+    storage.close()
+
+
 def test_no_roots_allow_nothing() -> None:
     with pytest.raises(Forbidden):
         storages([]).exists("s3://bucket/a")

@@ -106,6 +106,7 @@ def upgrade() -> None:
     op.create_index(op.f("ix_jobs_schedule_id"), "jobs", ["schedule_id"], unique=False)
     op.create_index("ix_jobs_state", "jobs", ["state", "created_at"], unique=False)
     op.create_index("ix_jobs_team_created", "jobs", ["team", "created_at", "id"], unique=False)
+    op.create_index("ix_jobs_team_state", "jobs", ["team", "state"], unique=False)
     op.create_table(
         "keys",
         sa.Column("id", sa.String(length=36), nullable=False),
@@ -287,6 +288,7 @@ def downgrade() -> None:
     op.drop_table("leaders")
     op.drop_index(op.f("ix_keys_team"), table_name="keys")
     op.drop_table("keys")
+    op.drop_index("ix_jobs_team_state", table_name="jobs")
     op.drop_index("ix_jobs_team_created", table_name="jobs")
     op.drop_index("ix_jobs_state", table_name="jobs")
     op.drop_index(op.f("ix_jobs_schedule_id"), table_name="jobs")
