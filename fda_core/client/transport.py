@@ -84,10 +84,10 @@ class Transport:
             if answer.is_success or answer.status_code == 304:
                 return answer
             asked = retry_after_seconds(answer.headers.get("retry-after"))
-            problem = self.refused(request, answer)
-            if _try_again(request, problem, asked) and trying.again(asked_seconds=asked):
+            refused = self.refused(request, answer)
+            if _try_again(request, refused, asked) and trying.again(asked_seconds=asked):
                 continue
-            raise problem
+            raise refused
 
     @contextmanager
     def stream(self, request: Request) -> Iterator[httpx2.Response]:
