@@ -90,7 +90,7 @@ def run_demo(
             workers=planned_workers(None, device="auto"),
             port=0,
             environment={k: v for k, v in os.environ.items() if not k.startswith("FDA_")},
-            grace_seconds=5.0,
+            grace_seconds=15.0,
             programs=programs or Programs(),
             restarts=restarts or Restarts(),
         ),

@@ -19,6 +19,7 @@ except ImportError as missing:
         "the client needs httpx2, which is not installed", hint="pip install 'fda-merge[client]'"
     ) from missing
 
+IN_FLIGHT = "idempotency_in_flight"
 IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
 
 
@@ -67,8 +68,9 @@ class Transport:
     def send(self, request: Request, *, patience_seconds: float | None = None) -> httpx2.Response:
         """Return the answer, 2xx or 304. Everything else is an exception.
 
-        Sent again after growing waits: answers 429 and 503, or 409 that say when to come
-        back; and, if the request may be repeated, lost connections, 502 and 504.
+        Sent again after growing waits: answers 429 and 503 that say when to come back; what
+        a first try with this idempotency key still has in hand; and, if the request may be
+        repeated, lost connections, 502 and 504.
         """
         trying = Trying(self.retries, patience_seconds=patience_seconds)
         while True:
@@ -82,9 +84,10 @@ class Transport:
             if answer.is_success or answer.status_code == 304:
                 return answer
             asked = retry_after_seconds(answer.headers.get("retry-after"))
-            if _try_again(request, answer.status_code, asked) and trying.again(asked_seconds=asked):
+            refused = self.refused(request, answer)
+            if _try_again(request, refused, asked) and trying.again(asked_seconds=asked):
                 continue
-            raise self.refused(request, answer)
+            raise refused
 
     @contextmanager
     def stream(self, request: Request) -> Iterator[httpx2.Response]:
@@ -160,11 +163,12 @@ class Transport:
         self.close()
 
 
-def _try_again(request: Request, status: int, asked_seconds: float | None) -> bool:
+def _try_again(request: Request, problem: ServiceError, asked_seconds: float | None) -> bool:
+    status = problem.context["status"]
     if status in (429, 503):
         return asked_seconds is not None or request.may_repeat
     if status == 409:
-        return asked_seconds is not None and "Idempotency-Key" in request.headers
+        return problem.code == IN_FLIGHT
     return status in RETRYABLE and request.may_repeat
 
 

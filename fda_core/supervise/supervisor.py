@@ -11,6 +11,7 @@ from fda_core.supervise.child import Child
 
 POLL_SECONDS = 0.1
 SHOWN_LINES = 10
+KILLED_SECONDS = 10.0
 Tell = Callable[[str], None]
 
 
@@ -101,9 +102,12 @@ class Supervisor:
         for child in children:
             while not child.wait(POLL_SECONDS):
                 if at_once() or time.monotonic() > until[child.command.name]:
-                    if not at_once():
-                        self._tell(f"{child.command.name} did not end in time and is killed")
-                    child.kill()
+                    break
+            if child.is_alive():
+                if not at_once():
+                    self._tell(f"{child.command.name} did not end in time and is killed")
+                child.kill()
+                child.wait(KILLED_SECONDS)
             child.reap()
             child.log.close()
             self._on_change()

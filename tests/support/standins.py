@@ -76,6 +76,7 @@ def serve(name: str) -> None:
         print(f"{name} has no luck", flush=True)
         sys.exit(3)
     if name == "api":
+        keys_file().touch()
         server = http.server.ThreadingHTTPServer(
             (os.environ["FDA_HOST"], int(os.environ["FDA_PORT"])), Api
         )

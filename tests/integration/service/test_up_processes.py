@@ -39,12 +39,19 @@ class Up:
         self.url = self.key = ""
 
     def ready(self) -> "Up":
-        """Wait for the line on stdout."""
+        """Wait for the line on stdout, and until every stand-in listens to signals."""
         assert self.process.stdout is not None
         told = json.loads(self.process.stdout.readline())
         assert list(told) == ["url", "key"]
         self.url, self.key = told["url"], told["key"]
+        until(lambda: self._running() <= self._listening(), "all stand-ins listen")
         return self
+
+    def _running(self) -> set[int]:
+        return {pid for name, pid in self.children().items() if name != "valkey"}
+
+    def _listening(self) -> set[int]:
+        return {int(line.split()[2]) for line in self.diary() if " started " in line}
 
     def diary(self) -> list[str]:
         return self._diary.read_text().splitlines()
@@ -222,7 +229,7 @@ def test_what_does_not_end_in_its_grace_is_killed(start: Start):
     children = running.children()
     code, _, err = running.end()
     assert code == 0
-    assert "worker-1 did not end in time and is killed" in err
+    assert err.count("worker-1 did not end in time and is killed") == 1
     assert running.diary()[-1] == "api ended"
     assert gone(list(children.values()))
 

@@ -19,6 +19,11 @@ from tests.unit.client.conftest import QUICK
 RECIPE = {"base": "/m/base", "method": "ties"}
 
 
+def conflict(code: str) -> dict[str, object]:
+    told = {"type": "t", "title": "t", "status": 409, "detail": "d", "instance": "/"}
+    return {**told, "code": code, "request_id": "r"}
+
+
 def test_a_job_is_submitted_and_read(client: Client):
     job = client.jobs.submit(RECIPE, labels={"run": "7"}, priority=9)
     assert (job.state, job.labels, job.priority) == (JobState.QUEUED, {"run": "7"}, 9)
@@ -117,8 +122,16 @@ def test_a_lost_answer_to_a_submit_makes_one_job(service: FakeService, world: Wo
 
 
 def test_a_submit_whose_first_try_is_still_in_hand_waits_for_it(client: Client, world: World):
-    world.script("POST", "/v1/jobs", 409, Retry_After="0")
+    world.script("POST", "/v1/jobs", 409, body=conflict("idempotency_in_flight"), Retry_After="0")
     assert client.jobs.submit(RECIPE).id == "job-1"
+
+
+def test_another_conflict_is_told_at_once(client: Client, world: World):
+    world.script("POST", "/v1/jobs", 409, body=conflict("output_exists"), Retry_After="1")
+    with pytest.raises(ServiceError) as caught:
+        client.jobs.submit(RECIPE)
+    assert caught.value.code == "output_exists"
+    assert world.count("POST", "/v1/jobs") == 1
 
 
 def test_two_submits_of_one_recipe_are_two_jobs(client: Client):
