@@ -5,11 +5,13 @@ from typing import Annotated, get_args
 import typer
 
 from api.auth.service import create_key
+from api.control.rebuild import rebuild
 from api.db.migrate import migrate
 from api.db.session import Database, open_engine
 from api.settings import Settings
 from fda_core.contract.rest.keys import KeyRequest, Role
-from fda_core.errors import BadParameter
+from fda_core.errors import BadParameter, FdaError
+from fda_core.storage.resolve import storages
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -39,6 +41,35 @@ def make_key(
         raise typer.BadParameter(problem.message) from problem
     finally:
         database.close()
+
+
+@app.command("migrate")
+def bring_up_to_date() -> None:
+    """Bring the database to the tables of this version; api and controller do it too."""
+    database = Database(open_engine(Settings().database_url))
+    try:
+        migrate(database.engine)
+        typer.echo("the database is up to date")
+    finally:
+        database.close()
+
+
+@app.command("rebuild")
+def rebuild_jobs() -> None:
+    """Make the jobs that the workspace has and the database lacks; running ones go on."""
+    settings = Settings()
+    database = Database(open_engine(settings.database_url))
+    try:
+        migrate(database.engine)
+        found = rebuild(database, storages(settings.allowed), settings.workspace)
+    except FdaError as problem:
+        typer.echo(f"{problem.code}: {problem.message}", err=True)
+        raise typer.Exit(1) from problem
+    finally:
+        database.close()
+    typer.echo(f"{len(found.made)} jobs made, {len(found.known)} were known")
+    for job in found.unreadable:
+        typer.echo(f"job {job} cannot be read", err=True)
 
 
 if __name__ == "__main__":

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from fastapi import APIRouter, Request
-from redis import Redis
 from sqlalchemy.orm import Session
 
-from api import broker, idempotency
+from api import idempotency
 from api.auth.dependency import Submitter as SubmitterKey
 from api.auth.dependency import requiring
 from api.batches import routes as batches
 from api.batches.results import Results
 from api.batches.service import BatchService
+from api.broker import Hints
 from api.context import Context, Here
 from api.db.session import Database
 from api.gate import Gate
@@ -64,18 +64,18 @@ def cancel(session: Session, job_id: str) -> bool:
     )
 
 
-def waking(redis: Redis) -> Wake:
+def waking(hints: Hints) -> Wake:
     """Return what tells the controller that jobs have something new."""
 
     def wake(job_ids: Sequence[str]) -> None:
         for job_id in job_ids:
-            broker.wake(redis, job_id)
+            hints.wake(job_id)
 
     return wake
 
 
 def batch_service(
-    settings: Settings, database: Database, redis: Redis, storage: Storage, *, clock: Clock
+    settings: Settings, database: Database, hints: Hints, storage: Storage, *, clock: Clock
 ) -> BatchService:
     """Return the service of batches."""
 
@@ -88,7 +88,7 @@ def batch_service(
         cancel=cancel,
         delete_job=delete_job,
         results=Results(storage),
-        wake=waking(redis),
+        wake=waking(hints),
         clock=clock,
     )
 
@@ -149,9 +149,9 @@ GATE = Gate(viewer=requiring("viewer"), submitter=requiring("submitter"), once=o
 def routers(context: Context) -> Sequence[APIRouter]:
     """Return the routes of batches, schedules and webhooks."""
     made = batch_service(
-        context.settings, context.database, context.redis, context.storage, clock=context.clock
+        context.settings, context.database, context.hints, context.storage, clock=context.clock
     )
-    timed = ScheduleService(context.database, made, wake=waking(context.redis), clock=context.clock)
+    timed = ScheduleService(context.database, made, wake=waking(context.hints), clock=context.clock)
     told = WebhookService(
         context.database,
         allow_private=context.settings.webhook_allow_private,

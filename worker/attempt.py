@@ -170,7 +170,7 @@ class Attempt:
         to = self._to
         self._reports.tell(UnitStarted(unit=unit.id, worker=0))
         if self._message.microbatch is not None:
-            plan = lowered(plan, unit, microbatch=self._message.microbatch)
+            unit = lowered(plan, unit, microbatch=self._message.microbatch)
             self._log_line(f"at most {self._message.microbatch} anchors at once")
         to.devices.begin_unit()
         runner = to.runner(

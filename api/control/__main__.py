@@ -11,6 +11,7 @@ from types import FrameType
 import structlog
 from redis import Redis
 
+from api.broker import Hints
 from api.control.controller import Controller, Loop
 from api.control.queue import UnitQueue, sending_app
 from api.control.redis_state import RedisState
@@ -56,13 +57,13 @@ def make_controller(settings: Settings, database: Database) -> Controller:
         socket_connect_timeout=5.0,
         health_check_interval=30,
     )
-    redis = RedisState(client)
+    redis, hints = RedisState(client), Hints(client)
     here = os.getcwd()  # noqa: PTH109 - addresses are text
     workspace = normalise(settings.workspace, cwd=here)
     roots = [normalise(root, cwd=here) for root in (*settings.roots, workspace)]
     storage = storages(roots)
-    batches = batch_service(settings, database, client, storage, clock=now)
-    firing = Firing(database, batches, cancel=cancel, wake=waking(client), clock=now)
+    batches = batch_service(settings, database, hints, storage, clock=now)
+    firing = Firing(database, batches, cancel=cancel, wake=waking(hints), clock=now)
     courier = Courier(database, allow_private=settings.webhook_allow_private, clock=now)
     return Controller(
         database=database,

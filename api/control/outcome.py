@@ -14,11 +14,11 @@ from sqlalchemy.orm import Session
 from api.control import records, repository
 from api.control.plans import Plans
 from api.control.redis_state import RedisState
-from api.control.repository import OUTCOME, JobFacts
+from api.control.repository import JobFacts
 from api.control.telling import tell_all
 from api.db.session import Database
 from api.db.tables import JobRow
-from api.jobs.transitions import move
+from api.jobs.transitions import OUTCOME, move
 from fda_core.contract.artifacts import UnitRecord
 from fda_core.contract.rest.base import utc
 from fda_core.contract.service import names
@@ -48,7 +48,6 @@ def end_job(
         job.state = state
         session.flush()
         repository.rest_units(session, job.id)
-        repository.set_note(session, OUTCOME + job.id, {"attempt": job.attempt})
     return moved
 
 

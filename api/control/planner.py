@@ -23,9 +23,10 @@ from api.control.repository import JobFacts
 from api.db.session import Database
 from api.db.tables import JobRow
 from api.jobs.transitions import add_event, add_log, move
+from api.plans.estimate import seconds_of, speeds
+from api.plans.summary import summary_of
 from fda_core.contract.artifacts import UnitRecord
 from fda_core.contract.plan import Plan, Unit
-from fda_core.contract.rest.jobs import PlanSummary
 from fda_core.contract.service import names
 from fda_core.contract.service.messages import ErrorReport, TryUnit
 from fda_core.contract.service.states import JobState, UnitState
@@ -250,6 +251,7 @@ class Planner:
             raise _NotMine
         self._check_claims(session, plan)
         rows = unit_rows(plan, done=done, device=device, moment=self._clock())
+        estimate = seconds_of(plan, speeds(session), workers=self._redis.count_workers())
         repository.replace_units(session, job.id, rows)
         for text in plan.warnings:
             add_event(session, job.id, "warning", {"text": text})
@@ -258,7 +260,7 @@ class Planner:
             job.id,
             JobState.RUNNING,
             only_from=[JobState.VALIDATING],
-            **planned_columns(plan, done=done, device=device),
+            **planned_columns(plan, done=done, device=device, seconds_estimate=estimate),
         )
         add_log(
             session,
@@ -326,7 +328,13 @@ def message_of(
     return Message(body=body, queue=queue)
 
 
-def planned_columns(plan: Plan, *, done: Mapping[str, UnitRecord], device: str) -> dict[str, Any]:
+def planned_columns(
+    plan: Plan,
+    *,
+    done: Mapping[str, UnitRecord],
+    device: str,
+    seconds_estimate: float | None = None,
+) -> dict[str, Any]:
     """Return the columns of a job that its plan gives."""
     finished = [unit for unit in plan.units if unit.id in done]
     return {
@@ -334,7 +342,7 @@ def planned_columns(plan: Plan, *, done: Mapping[str, UnitRecord], device: str) 
         "method": plan.recipe.method.name,
         "base": plan.recipe.base,
         "output": plan.output,
-        "plan": summary(plan).model_dump(mode="json"),
+        "plan": summary_of(plan, seconds_estimate=seconds_estimate).model_dump(mode="json"),
         "plan_digest": plan.digest,
         "device": device,
         "error": None,
@@ -349,30 +357,6 @@ def planned_columns(plan: Plan, *, done: Mapping[str, UnitRecord], device: str) 
 
 def _bytes(unit: Unit) -> int:
     return unit.read_bytes + unit.write_bytes
-
-
-def summary(plan: Plan) -> PlanSummary:
-    """Return what a plan will take, for people."""
-    kinds: dict[str, int] = {}
-    for unit in plan.units:
-        kinds[unit.kind] = kinds.get(unit.kind, 0) + 1
-    todo = [unit for unit in plan.units if not unit.cached]
-    return PlanSummary(
-        family=plan.family,
-        layers=plan.layers,
-        width=plan.width,
-        method=plan.recipe.method.name,
-        experts=[expert.name for expert in plan.experts],
-        units=len(plan.units),
-        units_cached=len(plan.units) - len(todo),
-        units_by_kind=kinds,
-        read_bytes=sum(unit.read_bytes for unit in todo),
-        write_bytes=sum(unit.write_bytes for unit in todo),
-        peak_memory_bytes=max(unit.memory_bytes for unit in plan.units),
-        flops=sum(unit.flops for unit in todo),
-        notes=list(plan.notes),
-        warnings=list(plan.warnings),
-    )
 
 
 def unit_rows(

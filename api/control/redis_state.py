@@ -158,10 +158,16 @@ class RedisState:
 
     def served_queues(self) -> set[str]:
         """Return the queues that living workers take from."""
+        return {queue for status in self._statuses() for queue in status.queues}
+
+    def count_workers(self) -> int:
+        """Return how many workers told their status lately."""
+        return len(self._statuses())
+
+    def _statuses(self) -> list[WorkerStatus]:
         keys = list(self._client.scan_iter(match=f"{names.WORKERS}*", count=1000))
         texts = self._client.mget(keys) if keys else []
-        found = [self._status(text) for text in texts]
-        return {queue for status in found if status for queue in status.queues}
+        return [status for text in texts if (status := self._status(text))]
 
     @staticmethod
     def _status(text: str | None) -> WorkerStatus | None:

@@ -22,10 +22,8 @@ from api.db.tables import (
     NoteRow,
     UnitRow,
 )
+from api.jobs.transitions import OUTCOME
 from fda_core.contract.service.states import ACTIVE, JobState, UnitState
-
-OUTCOME = "outcome:"
-"""Start of the notes of jobs that ended and are not yet tidied up."""
 
 UNFINISHED = (UnitState.PENDING.value, UnitState.READY.value, UnitState.RUNNING.value)
 

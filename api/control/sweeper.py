@@ -8,10 +8,14 @@ import structlog
 from api.control import records, repository
 from api.control.plans import Plans
 from api.db.session import Database
+from api.schedules import repository as fires
+from api.webhooks import repository as deliveries
 from fda_core.contract.service.states import ACTIVE
 from fda_core.contract.uris import basename, join, parent
 
 SWEEP_SECONDS = 60.0
+HISTORY = timedelta(days=30)
+"""How long deliveries of webhooks and fire times of schedules are remembered."""
 ANCHORS = "anchors"
 """Note of when each entry of the anchor cache was last seen to be new or in use."""
 
@@ -43,6 +47,8 @@ class Sweeper:
         with self._database.write() as session:
             gone = repository.sweep_idempotency(session, moment - self._idempotency)
             gone += repository.sweep_orphans(session)
+            gone += deliveries.sweep(session, before=moment - HISTORY)
+            gone += fires.sweep(session, before=moment - HISTORY)
         if self._anchors and (self._next_anchors is None or self._next_anchors <= moment):
             gone += self._sweep_anchors(moment)
             self._next_anchors = moment + self._anchors / 10

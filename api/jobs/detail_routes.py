@@ -91,11 +91,12 @@ def list_logs(
     caller: Viewer,
     level: Annotated[list[Level] | None, Query(description="Any of these.")] = None,
     unit: Annotated[Text | None, Query(description="Lines about this unit only.")] = None,
+    after: Annotated[int, Query(ge=0, description="Lines behind the one with this id.")] = 0,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Page[LogLine]:
     """List the lines that workers wrote about a job, oldest first."""
-    after = read_number(cursor)
+    after = max(after, read_number(cursor))
     with context.database.read() as session:
         visible(session, caller, job_id)
         rows = repository.logs(

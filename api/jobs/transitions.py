@@ -12,15 +12,17 @@ from typing import Any
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from api.db.tables import EventRow, JobRow, LogRow
+from api.db.tables import EventRow, JobRow, LogRow, NoteRow
 from api.db.types import now
 from api.jobs import views
 from api.webhooks.outbox import announce_state
 from fda_core.contract.rest.base import utc
-from fda_core.contract.service.states import NEXT, JobState
+from fda_core.contract.service.states import NEXT, TERMINAL, JobState
 from fda_core.errors import InternalError
 
 STATE_EVENT = "job.state"
+OUTCOME = "outcome:"
+"""What the note of a job that ended is called, before its id: the controller tidies up after it."""
 
 
 def move(
@@ -67,6 +69,8 @@ def move(
     body = {"state": to.value, "attempt": attempt, **(data or {})}
     session.add(EventRow(job_id=job_id, seq=seq, at=moment, kind=STATE_EVENT, data=body))
     announce_state(session, job_id, view=_view)
+    if to in TERMINAL:
+        session.merge(NoteRow(name=OUTCOME + job_id, value={"attempt": attempt}))
     return True
 
 

@@ -16,7 +16,7 @@ from fda_core.contract.rest.jobs import (
     UnitView,
 )
 from fda_core.contract.service.messages import ErrorReport
-from fda_core.contract.service.states import JobState, UnitState
+from fda_core.contract.service.states import TERMINAL, JobState, UnitState
 
 Stage = Literal["construct", "merge", "publish"]
 
@@ -67,6 +67,10 @@ def _progress(row: JobRow) -> JobProgress:
     told: dict[str, Any] = {
         key: value for key, value in row.progress.items() if key in JobProgress.model_fields
     }
+    if JobState(row.state) in TERMINAL:
+        told = {key: told[key] for key in ("ratio",) if key in told}
+    if row.state == JobState.SUCCEEDED:
+        told["ratio"] = 1.0
     told.setdefault("ratio", _ratio(row))
     counts = {
         "units_done": row.units_done,
@@ -79,8 +83,6 @@ def _progress(row: JobRow) -> JobProgress:
 
 def _ratio(row: JobRow) -> float:
     """Return how far a job is, where nobody has reckoned its units' work."""
-    if row.state == JobState.SUCCEEDED:
-        return 1.0
     done, total = row.units_done, row.units_total
     return min(1.0, done / total) if total else 0.0
 

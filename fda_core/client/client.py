@@ -6,11 +6,16 @@ from typing import Any, Self
 
 import httpx2
 
-from fda_core.client.collections import Collection, Record, read
+from fda_core.client.collections import Collection, read
 from fda_core.client.jobs import Jobs
+from fda_core.client.keys import Keys
 from fda_core.client.retries import Retries
 from fda_core.client.transport import Request, Transport
+from fda_core.contract.rest.batches import Batch
 from fda_core.contract.rest.jobs import PlanView, Recipe
+from fda_core.contract.rest.keys import Key
+from fda_core.contract.rest.schedules import Schedule
+from fda_core.contract.rest.webhooks import Webhook
 from fda_core.contract.rest.workers import CachedAnchors, MethodView, Queue, Worker
 
 
@@ -53,10 +58,10 @@ class Client:
         self.workers = Collection(transport, "/v1/workers", Worker)
         self.queues = Collection(transport, "/v1/queues", Queue)
         self.anchors = Collection(transport, "/v1/anchors", CachedAnchors)
-        self.keys = Collection(transport, "/v1/keys", Record)
-        self.schedules = Collection(transport, "/v1/schedules", Record)
-        self.batches = Collection(transport, "/v1/batches", Record)
-        self.webhooks = Collection(transport, "/v1/webhooks", Record)
+        self.keys = Keys(transport, "/v1/keys", Key)
+        self.schedules = Collection(transport, "/v1/schedules", Schedule)
+        self.batches = Collection(transport, "/v1/batches", Batch)
+        self.webhooks = Collection(transport, "/v1/webhooks", Webhook)
 
     def ready(self) -> Mapping[str, Any]:
         """Return what the service says of its parts; an exception if it is not ready."""

@@ -17,6 +17,8 @@ from fda_core.errors import ServiceError, ServiceUnreachable
 
 SILENCE_SECONDS = 45.0
 """The service sends something every 15 s; a connection silent for so long is dead."""
+NOTHING_MORE = 204
+"""Answered instead of a stream when the job is over and nothing is new."""
 PATIENCE_SECONDS = 300.0
 """How long a service may be away before a stream gives up."""
 
@@ -83,6 +85,8 @@ class _Stream:
             timeout_seconds=self._silence,
         )
         with self._transport.stream(request) as answer:
+            if answer.status_code == NOTHING_MORE:
+                return
             for message in httpx2.EventSource(answer):
                 if not message.data or not message.id.isdigit():
                     continue

@@ -185,6 +185,8 @@ class Unit(PlainData):
     flops: int
     cached: bool = False
     """Whether the anchor cache had it when the plan was made."""
+    microbatch: int | None = None
+    """At most so many anchors at once, over what the recipe says: set where memory ran out."""
 
 
 class Plan(PlainData):

@@ -36,9 +36,8 @@ def alias(plan: Plan, method: Fda, layer: int, expert: str) -> str:
 def settings(plan: Plan, method: Fda) -> dict[str, object]:
     """Return what anchors depend on beside the two layers.
 
-    How many are held at once is not part of it: it changes the order of sums, so rounding, and
-    a unit that ran out of memory is tried again with fewer. It is written as unset, so that
-    entries made before this rule are found.
+    A unit's own microbatch is not part of it: it is set where memory ran out, and changes the
+    order of sums only. The recipe's is.
     """
     return {
         "version": 2,
@@ -52,7 +51,7 @@ def settings(plan: Plan, method: Fda) -> dict[str, object]:
 
 def _construct_settings(config: ConstructConfig) -> dict[str, object]:
     """Return the settings that count: what is off is left out, as before there was such a thing."""
-    found = {**config.model_dump(mode="json"), "microbatch": None}
+    found = config.model_dump(mode="json")
     if config.patience is None:
         del found["patience"], found["min_gain"]
     if config.sigma == "search":

@@ -23,10 +23,11 @@ from fda_core.contract.artifacts import (
 )
 from fda_core.contract.events import StepReported
 from fda_core.contract.plan import PlannedTensor, Unit
-from fda_core.engine import cache_alias, costs, layout, seeds
+from fda_core.engine import cache_alias, layout, seeds
 from fda_core.engine.context import UnitContext
-from fda_core.engine.cut import anchor_bytes, fitted_tensors, settled_tokens
+from fda_core.engine.cut import fitted_tensors, settled_tokens
 from fda_core.engine.layer_tensors import Inputs, shapes_of
+from fda_core.engine.lowered import microbatch_of
 from fda_core.errors import InternalError, NonFinite
 from fda_core.methods.fda import Fda
 
@@ -111,11 +112,11 @@ def _construct(
     *,
     start_of: StartOf,
 ) -> Found | None:
-    """Run stage I, telling its steps, with the microbatch the plan's shapes ask for."""
+    """Run stage I, telling its steps, with the microbatch the unit's shapes ask for."""
     config, unit, layer = method.parameters.construction, context.unit, context.unit.layer or 0
-    tensors = fitted_tensors(context.plan, method)[layer]
-    per_anchor = anchor_bytes(context.plan, tensors, settled_tokens(method))
-    config = config.model_copy(update={"microbatch": costs.microbatch(config, per_anchor)})
+    held = microbatch_of(context.plan, unit) or config.anchors
+    pieces = held if held < config.anchors else None
+    config = config.model_copy(update={"microbatch": pieces})
 
     def on_step(step: int, loss: float, alignment: float) -> None:
         context.step(

@@ -1,4 +1,4 @@
-"""How many anchors a construction holds at once, and a plan that holds fewer.
+"""How many anchors a construction holds at once, and a unit that holds fewer.
 
 For a unit whose device ran out of memory. Loads no torch.
 """
@@ -18,21 +18,19 @@ def microbatch_of(plan: Plan, unit: Unit) -> int | None:
     config = method.parameters.construction
     tensors = fitted_tensors(plan, method)[unit.layer]
     per_anchor = anchor_bytes(plan, tensors, settled_tokens(method))
-    return costs.microbatch(config, per_anchor) or config.anchors
+    found = costs.microbatch(config, per_anchor) or config.anchors
+    return min(found, unit.microbatch or found)
 
 
-def lowered(plan: Plan, unit: Unit, *, microbatch: int) -> Plan:
-    """Return the plan with at most so many anchors at once in this unit.
+def lowered(plan: Plan, unit: Unit, *, microbatch: int) -> Unit:
+    """Return the unit with at most so many anchors at once.
 
     The anchors are the same up to the order in which sums over them are made: rounding
-    differs, and with it the last digits of every step. They are as good, and the cache takes
-    them for the same; only the promise of equal bytes ends where memory did. A plan that holds
-    no more than that, or whose unit constructs nothing, comes back as it is.
+    differs, and with it the last digits of every step. They are as good, and are kept in the
+    cache under the recipe's own settings; only the promise of equal bytes ends where memory
+    did. A unit that holds no more than that, or constructs nothing, comes back as it is.
     """
     now = microbatch_of(plan, unit)
     if now is None or now <= microbatch:
-        return plan
-    spec = plan.recipe.method
-    construct = {**dict(spec.parameters.get("construct") or {}), "microbatch": microbatch}
-    spec = spec.model_copy(update={"parameters": {**spec.parameters, "construct": construct}})
-    return plan.model_copy(update={"recipe": plan.recipe.model_copy(update={"method": spec})})
+        return unit
+    return unit.model_copy(update={"microbatch": microbatch})
