@@ -21,7 +21,7 @@ export CONSTRAINTS
 export OMP_WAIT_POLICY ?= PASSIVE
 export KMP_BLOCKTIME ?= 0
 
-.PHONY: help setup demo test lint unit bench bench-merges parity format clean
+.PHONY: help setup demo test lint unit bench bench-merges bench-plan parity format clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -78,6 +78,9 @@ parity: $(VENV)/test.done $(MERGEKIT_VENV)/done  ## Compare with mergekit 0.1.5,
 
 bench-merges: $(VENV)/test.done  ## Time whole merges of 374 M parameters (makes 3 GB of models)
 	@$(BIN)/python -m tests.bench.merges
+
+bench-plan: $(VENV)/test.done  ## Time planning of a 70B-shaped merge on disk and over S3 (takes no disk)
+	@$(BIN)/python -m tests.bench.planning
 
 format: $(VENV)/test.done  ## Format and fix what can be fixed
 	@$(BIN)/ruff check --fix .

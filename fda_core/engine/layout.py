@@ -18,7 +18,12 @@ def job_folder(workspace: str, job_id: str) -> str:
 
 def record(plan: Plan, unit_id: str) -> str:
     """Return the address of a unit's record."""
-    return join(job_folder(plan.workspace, plan.job_id), "records", f"{unit_id}.json")
+    return join(records(plan), f"{unit_id}.json")
+
+
+def records(plan: Plan) -> str:
+    """Return the folder of a job's records."""
+    return join(job_folder(plan.workspace, plan.job_id), "records")
 
 
 def staging(plan: Plan) -> str:
@@ -47,4 +52,9 @@ def anchors(workspace: str, key: str) -> str:
 
 def anchor_alias(workspace: str, alias: str) -> str:
     """Return the note that says which cache entry pinned inputs lead to."""
-    return join(workspace, "anchors", "aliases", f"{alias}.json")
+    return join(anchor_aliases(workspace), f"{alias}.json")
+
+
+def anchor_aliases(workspace: str) -> str:
+    """Return the folder of all such notes."""
+    return join(workspace, "anchors", "aliases")

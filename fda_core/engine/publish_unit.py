@@ -58,7 +58,7 @@ class _Publisher:
         self._files: dict[str, ArtifactFile] = {}
 
     def run(self) -> UnitRecord:
-        records = [self._context.journal.read(unit.id) for unit in self._plan.units[:-1]]
+        records = self._context.journal.read_all()
         self._weights(records)
         self._side_files()
         if self._plan.recipe.heads == "keep":
