@@ -31,6 +31,16 @@ def staging(plan: Plan) -> str:
     return join(parent(plan.output), f".{basename(plan.output)}.{plan.job_id}.partial")
 
 
+def publication(plan: Plan) -> str:
+    """Return where publishers of one job agree on what its documents say."""
+    return f"{staging(plan)}.publication.json"
+
+
+def parts(plan: Plan) -> str:
+    """Return the folder of the pieces that publishing joins into one file."""
+    return join(job_folder(plan.workspace, plan.job_id), "parts")
+
+
 def probes(plan: Plan) -> tuple[str, ...]:
     """Return what to write in order to see that it can be: in the workspace, by the output."""
     first = join(job_folder(plan.workspace, plan.job_id), "probe")
@@ -41,7 +51,7 @@ def probes(plan: Plan) -> tuple[str, ...]:
 def shard(plan: Plan, shard_: PlannedShard) -> str:
     """Return where a merge unit writes: a final shard, or a piece of the one file."""
     if plan.single_file:
-        return join(job_folder(plan.workspace, plan.job_id), "parts", shard_.file)
+        return join(parts(plan), shard_.file)
     return join(staging(plan), shard_.file)
 
 
