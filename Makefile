@@ -21,7 +21,7 @@ export CONSTRAINTS
 export OMP_WAIT_POLICY ?= PASSIVE
 export KMP_BLOCKTIME ?= 0
 
-.PHONY: help setup demo test lint unit bench bench-merges bench-plan parity format clean
+.PHONY: help setup demo test lint unit bench bench-merges bench-plan bench-s3 parity format clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -81,6 +81,9 @@ bench-merges: $(VENV)/test.done  ## Time whole merges of 374 M parameters (makes
 
 bench-plan: $(VENV)/test.done  ## Time planning of a 70B-shaped merge on disk and over S3 (takes no disk)
 	@$(BIN)/python -m tests.bench.planning
+
+bench-s3: $(VENV)/test.done  ## Compare our rates on a local S3 server with a bare client's
+	@$(BIN)/python -m tests.bench.s3_rates
 
 format: $(VENV)/test.done  ## Format and fix what can be fixed
 	@$(BIN)/ruff check --fix .
