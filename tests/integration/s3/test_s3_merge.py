@@ -158,7 +158,8 @@ def test_a_plan_is_the_plan_on_disk_and_knows_what_is_cached(
 ) -> None:
     plans = []
     for at, output in ((models, tmp_path / "out"), (uploaded, f"{uploaded}/merged/out")):
-        succeed("merge", recipe(tmp_path / "first.yaml", at, output, FDA), "--device", "cpu")
+        first = recipe(tmp_path / "first.yaml", at, output, FDA)
+        succeed("merge", first, "--workers", 1, "--device", "cpu")
         again = recipe(tmp_path / "again.yaml", at, f"{output}-2", {**FDA, "start": "linear"})
         plans.append(succeed("plan", again))
     here, there = (plan["units"] for plan in plans)
