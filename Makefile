@@ -21,7 +21,7 @@ export CONSTRAINTS
 export OMP_WAIT_POLICY ?= PASSIVE
 export KMP_BLOCKTIME ?= 0
 
-.PHONY: help setup demo test lint unit bench bench-merges bench-service soak chaos prove-control parity secrets format clean
+.PHONY: help setup demo test lint unit bench bench-merges bench-plan bench-s3 bench-growth bench-service soak chaos prove-control parity secrets format clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -97,6 +97,15 @@ bench-service: $(VENV)/test.done  ## Time the service: answers under load, empty
 
 secrets:  ## Make the secrets of docker-compose.yml, once
 	@sh docker/make-secrets.sh
+
+bench-plan: $(VENV)/test.done  ## Time planning of a 70B-shaped merge on disk and over S3 (takes no disk)
+	@$(BIN)/python -m tests.bench.planning
+
+bench-s3: $(VENV)/test.done  ## Compare our rates on a local S3 server with a bare client's
+	@$(BIN)/python -m tests.bench.s3_rates
+
+bench-growth: $(VENV)/test.done  ## Time merges of 0.1 to 1 B parameters (10 GB of disk; GROWTH=--huge: 3 B, 30 GB)
+	@$(BIN)/python -m tests.bench.growth $(GROWTH)
 
 format: $(VENV)/test.done  ## Format and fix what can be fixed
 	@$(BIN)/ruff check --fix .

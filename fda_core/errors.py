@@ -26,10 +26,13 @@ class FdaError(Exception):
         self.context = context
 
     def as_dict(self) -> dict[str, object]:
-        """Return the error as plain data: code, message, hint, blame, retryable, context."""
+        """Return the error as plain data: code, message, hint, blame, retryable, context.
+
+        All texts can be written as UTF-8, whatever a stranger's file had in its names.
+        """
         return {
             "code": self.code,
-            "message": self.message,
+            "message": _plain(self.message),
             "hint": self.hint,
             "blame": self.blame,
             "retryable": self.retryable,
@@ -48,7 +51,9 @@ def _rebuild(
 
 
 def _plain(value: object) -> object:
-    if value is None or isinstance(value, (str, int, float, bool)):
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if value is None or isinstance(value, (int, float, bool)):
         return value
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]

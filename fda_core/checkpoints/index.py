@@ -6,12 +6,12 @@ reads whole shards; a listed tensor that its shard lacks is `MissingTensor`. Imp
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fda_core.checkpoints.header import read_header, shown
+from fda_core.checkpoints.header import is_unicode, read_header, shown
 from fda_core.checkpoints.sidecars import sidecars
 from fda_core.checkpoints.weight_files import INDEX, WeightFiles, find_weight_files
 from fda_core.contract import uris
@@ -22,6 +22,9 @@ from fda_core.storage.base import ObjectInfo, Storage
 CONFIG: Final = "config.json"
 ADAPTER_CONFIG: Final = "adapter_config.json"
 MAX_CONFIG_BYTES: Final = 16 * 2**20
+MAX_CONFIG_DEPTH: Final = 64
+"""Objects and lists in one another; a plan with 200 could not be read by another process."""
+
 _THREADS: Final = 8
 
 
@@ -77,7 +80,27 @@ def read_config(storage: Storage, uri: str, file: str = CONFIG) -> dict[str, Any
         raise _bad_config(where, f"is not JSON: {problem}") from None
     if not isinstance(config, dict):
         raise _bad_config(where, f"is {shown(config)}, not a JSON object")
+    _check_values(where, config)
     return config
+
+
+def _check_values(where: str, config: dict[str, Any]) -> None:
+    """Refuse what a plan, which has the whole config, could not carry to other processes."""
+    level: list[Any] = [config]
+    for _ in range(MAX_CONFIG_DEPTH):
+        level = [item for value in level for item in _inside(value)]
+        for text in level:
+            if isinstance(text, str) and not is_unicode(text):
+                raise _bad_config(where, f"has {shown(text)}, which is not valid Unicode")
+    if level:
+        raise _bad_config(where, f"is nested too deeply: more than {MAX_CONFIG_DEPTH} levels")
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    """Return what an object or list holds, keys included."""
+    if isinstance(value, dict):
+        return (*value.keys(), *value.values())
+    return value if isinstance(value, list) else ()
 
 
 def _without_config(storage: Storage, uri: str) -> NotFound | MissingConfig:

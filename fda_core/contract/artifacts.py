@@ -183,3 +183,11 @@ class Manifest(PlainData):
     """By path below the output folder; everything but the manifest itself."""
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
+
+
+class Publication(PlainData):
+    """What the documents of one output are made from."""
+
+    metrics: Metrics
+    manifest: Manifest
+    """Without the outputs, which are the documents and the weights."""

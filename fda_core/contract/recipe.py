@@ -149,7 +149,10 @@ def _bytes(text: str) -> int:
     unit = (match.group(2) or "").lower()
     step = 1024 if unit.endswith("i") else 1000
     power = " kmgt".index(unit[0]) if unit else 0
-    return int(float(match.group(1)) * step**power)
+    size = float(match.group(1)) * step**power
+    if math.isinf(size):
+        raise ValueError(f"{_short(text)} is larger than any disk; write 512MB or 2GiB")
+    return int(size)
 
 
 def parse_recipe(document: object) -> Recipe:

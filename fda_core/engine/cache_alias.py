@@ -8,14 +8,21 @@ content up again.
 
 import hashlib
 import json
+import re
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 from fda_core.anchors.config import SIGMAS, TRIAL_STEPS, ConstructConfig
 from fda_core.checkpoints.layers import NOT_THE_LAYERS, families
 from fda_core.contract.plan import Plan
 from fda_core.contract.uris import join
 from fda_core.engine import layout
+from fda_core.errors import NotFound
 from fda_core.methods.fda import Fda
 from fda_core.storage.base import Storage
+
+THREADS = 8
+_KEY = re.compile(r"[0-9a-f]{64}")
 
 
 def alias(plan: Plan, method: Fda, layer: int, expert: str) -> str:
@@ -66,13 +73,25 @@ def _layer_settings(plan: Plan) -> dict[str, object]:
     return {key: value for key, value in settings_.items() if key not in left}
 
 
-def is_cached(plan: Plan, alias_: str, storage: Storage) -> bool:
-    """Say whether an earlier job left these anchors in the workspace's cache."""
-    note = layout.anchor_alias(plan.workspace, alias_)
-    if not storage.exists(note):
-        return False
+def cached_among(plan: Plan, wanted: Iterable[str], storage: Storage) -> set[str]:
+    """Return those aliases whose anchors an earlier job left in the workspace's cache.
+
+    One listing says which notes are there; asking for each would take planning a large model
+    over S3 ten times as long as all the rest.
+    """
+    notes = {layout.anchor_alias(plan.workspace, alias_): alias_ for alias_ in wanted}
+    there = [info.uri for info in storage.list(layout.anchor_aliases(plan.workspace))]
+    known = [uri for uri in there if uri in notes]
+    with ThreadPoolExecutor(THREADS, "fda-aliases") as pool:
+        whole = pool.map(lambda note: _leads_to_anchors(plan, note, storage), known)
+        return {notes[note] for note, good in zip(known, whole, strict=True) if good}
+
+
+def _leads_to_anchors(plan: Plan, note: str, storage: Storage) -> bool:
     try:
         key = str(json.loads(storage.read(note))["key"])
-    except (ValueError, KeyError, TypeError):
+    except (NotFound, ValueError, KeyError, TypeError, RecursionError):
+        return False
+    if not _KEY.fullmatch(key):
         return False
     return storage.exists(join(layout.anchors(plan.workspace, key), "metrics.json"))

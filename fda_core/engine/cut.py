@@ -18,9 +18,7 @@ def cut_into_units(plan: Plan, method: Method, storage: Storage) -> list[Unit]:
     by_layer = layer_tensors(plan)
     if isinstance(method, Fda):
         by_layer = fitted_tensors(plan, method)
-        for layer, tensors in by_layer.items():
-            for expert in plan.experts:
-                units.append(_construct_unit(plan, method, layer, tensors, expert.name, storage))
+        units += _construct_units(plan, method, by_layer, storage)
     units += [_merge_unit(plan, method, shard, by_layer) for shard in plan.shards]
     units.append(_publish_unit(plan))
     return units
@@ -68,13 +66,29 @@ def _item(plan: Plan) -> int:
     return 8 if plan.recipe.dtype.compute == "float64" else 4
 
 
+def _construct_units(
+    plan: Plan, method: Fda, by_layer: Mapping[int, list[PlannedTensor]], storage: Storage
+) -> list[Unit]:
+    aliases = {
+        (layer, expert.name): cache_alias.alias(plan, method, layer, expert.name)
+        for layer in by_layer
+        for expert in plan.experts
+    }
+    cached = cache_alias.cached_among(plan, aliases.values(), storage)
+    return [
+        _construct_unit(plan, method, layer, by_layer[layer], expert, cached=alias in cached)
+        for (layer, expert), alias in aliases.items()
+    ]
+
+
 def _construct_unit(
     plan: Plan,
     method: Fda,
     layer: int,
     tensors: Sequence[PlannedTensor],
     expert: str,
-    storage: Storage,
+    *,
+    cached: bool,
 ) -> Unit:
     config = method.parameters.construction
     tokens = settled_tokens(method)
@@ -92,7 +106,6 @@ def _construct_unit(
     )
     who = next(e for e in plan.experts if e.name == expert)
     names = [t.name for t in tensors]
-    alias = cache_alias.alias(plan, method, layer, expert)
     return Unit(
         id=construct_id(layer, expert),
         kind="construct",
@@ -107,7 +120,7 @@ def _construct_unit(
         + (11 if config.sigma == "search" else 6) * anchors
         + (pieces or config.anchors) * per_anchor,
         flops=passes * unit_flops * config.steps_in_all,
-        cached=cache_alias.is_cached(plan, alias, storage),
+        cached=cached,
     )
 
 

@@ -1,7 +1,7 @@
 """One process at a time runs a job on a file system; the kernel frees the lock of the dead.
 
 On object stores there is no such lock: two processes do work twice there, which is harmless
-for units, and publish the same weights.
+for units, and agree on the documents when they publish (`engine.publishing`).
 """
 
 import fcntl

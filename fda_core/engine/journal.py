@@ -1,5 +1,7 @@
 """The journal: one small record per finished unit, written last. The record is the truth."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 from pydantic import ValidationError
 
 from fda_core.contract.artifacts import UnitRecord
@@ -8,6 +10,8 @@ from fda_core.contract.uris import join
 from fda_core.engine import layout
 from fda_core.errors import InternalError, NotFound
 from fda_core.storage.base import Storage
+
+THREADS = 8
 
 
 class Journal:
@@ -44,13 +48,36 @@ class Journal:
             return None
         return found
 
+    def find_all(self) -> dict[str, UnitRecord]:
+        """Return the records of all finished units by id, in plan order; publishing has none.
+
+        One listing says which there are: on an object store every question takes its time.
+        """
+        there = {info.uri for info in self._storage.list(layout.records(self._plan))}
+        units = [u for u in self._plan.units[:-1] if layout.record(self._plan, u.id) in there]
+        with ThreadPoolExecutor(THREADS, "fda-records") as pool:
+            found = pool.map(self.find, units)
+            return {unit.id: record for unit, record in zip(units, found, strict=True) if record}
+
     def read(self, unit_id: str) -> UnitRecord:
         """Return the record of a unit that must be finished."""
         found = self.find(self._plan.unit(unit_id))
         if found is None:
-            raise InternalError(f"unit {unit_id} has no record, but another unit needs it")
+            raise _lacks(unit_id)
         return found
+
+    def read_all(self) -> list[UnitRecord]:
+        """Return the records of all units but publishing, which must be finished."""
+        found = self.find_all()
+        for unit in self._plan.units[:-1]:
+            if unit.id not in found:
+                raise _lacks(unit.id)
+        return list(found.values())
 
     def forget(self, unit_id: str) -> None:
         """Remove a unit's record, so that it runs again."""
         self._storage.delete(layout.record(self._plan, unit_id))
+
+
+def _lacks(unit_id: str) -> InternalError:
+    return InternalError(f"unit {unit_id} has no record, but another unit needs it")

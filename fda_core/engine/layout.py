@@ -18,12 +18,27 @@ def job_folder(workspace: str, job_id: str) -> str:
 
 def record(plan: Plan, unit_id: str) -> str:
     """Return the address of a unit's record."""
-    return join(job_folder(plan.workspace, plan.job_id), "records", f"{unit_id}.json")
+    return join(records(plan), f"{unit_id}.json")
+
+
+def records(plan: Plan) -> str:
+    """Return the folder of a job's records."""
+    return join(job_folder(plan.workspace, plan.job_id), "records")
 
 
 def staging(plan: Plan) -> str:
     """Return where the output is put together before it appears."""
     return join(parent(plan.output), f".{basename(plan.output)}.{plan.job_id}.partial")
+
+
+def publication(plan: Plan) -> str:
+    """Return where publishers of one job agree on what its documents say."""
+    return f"{staging(plan)}.publication.json"
+
+
+def parts(plan: Plan) -> str:
+    """Return the folder of the pieces that publishing joins into one file."""
+    return join(job_folder(plan.workspace, plan.job_id), "parts")
 
 
 def probes(plan: Plan) -> tuple[str, ...]:
@@ -36,7 +51,7 @@ def probes(plan: Plan) -> tuple[str, ...]:
 def shard(plan: Plan, shard_: PlannedShard) -> str:
     """Return where a merge unit writes: a final shard, or a piece of the one file."""
     if plan.single_file:
-        return join(job_folder(plan.workspace, plan.job_id), "parts", shard_.file)
+        return join(parts(plan), shard_.file)
     return join(staging(plan), shard_.file)
 
 
@@ -47,4 +62,9 @@ def anchors(workspace: str, key: str) -> str:
 
 def anchor_alias(workspace: str, alias: str) -> str:
     """Return the note that says which cache entry pinned inputs lead to."""
-    return join(workspace, "anchors", "aliases", f"{alias}.json")
+    return join(anchor_aliases(workspace), f"{alias}.json")
+
+
+def anchor_aliases(workspace: str) -> str:
+    """Return the folder of all such notes."""
+    return join(workspace, "anchors", "aliases")

@@ -310,9 +310,10 @@ def _digest(recipe: Recipe, output: str, matched: Matched, storage: Storage) -> 
 
 
 def _check_output_free(plan: Plan, storage: Storage) -> None:
-    if not storage.exists(plan.output) or is_published(plan, storage):
+    # In this order: whoever else publishes this job may finish between the two questions.
+    if not storage.exists(plan.output) or is_half_published(plan, storage):
         return
-    if not is_half_published(plan, storage):
+    if not is_published(plan, storage):
         raise OutputExists(
             f"{plan.output} exists already; nothing is overwritten",
             hint="Remove it or choose another output. (An output of this very merge counts as "

@@ -12,10 +12,33 @@ from fda_core.errors import BadParameter, RecipeError
 from fda_core.methods.registry import METHODS
 
 MAX_BYTES = 4 * 2**20
+MAX_DEPTH = 64
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML without its two traps: repeated keys, and 1e-3 read as text."""
+    """Safe YAML without its traps: repeated keys, 1e-3 read as text, and aliases.
+
+    A few lines of aliases to aliases are a value of gigabytes to whoever prints it.
+    """
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Return the next node; an alias, or too many in one another, are refused."""
+        line = self.peek_event().start_mark.line + 1  # type: ignore[no-untyped-call]
+        if self.check_event(yaml.AliasEvent):
+            raise RecipeError(
+                f"line {line}: YAML aliases (*name) are not read", hint="Write the values out."
+            )
+        if self.depth == MAX_DEPTH:
+            raise RecipeError(
+                f"line {line}: nested more than {MAX_DEPTH} deep",
+                hint="Check that this is a recipe.",
+            )
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 _Loader.add_implicit_resolver(
@@ -23,6 +46,20 @@ _Loader.add_implicit_resolver(
     re.compile(r"^[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+$"),
     list("-+0123456789"),
 )
+
+
+def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
+    """Return a text; halves of a character that JSON writes as two escapes are joined."""
+    text = str(loader.construct_scalar(node))
+    if text.isascii():
+        return text
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        raise RecipeError(
+            f"line {node.start_mark.line + 1}: {ascii(text)[:80]} is not valid Unicode",
+            hint="One half of a character stands alone there.",
+        ) from None
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -47,7 +84,28 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     return loader.construct_mapping(node, deep=True)
 
 
+def _careful(kind: str) -> None:
+    """Give a kind of scalar, which a tag can force on any text, errors of ours."""
+    tag = f"tag:yaml.org,2002:{kind}"
+    usual = _Loader.yaml_constructors[tag]
+
+    def construct(loader: _Loader, node: yaml.ScalarNode) -> Any:
+        try:
+            return usual(loader, node)
+        except (ValueError, LookupError, AttributeError, TypeError, OverflowError):
+            raise RecipeError(
+                f"line {node.start_mark.line + 1}: {ascii(node.value)[:80]} cannot be read as "
+                f"{kind}",
+                hint="Leave the tag out, or correct the value.",
+            ) from None
+
+    _Loader.add_constructor(tag, construct)
+
+
+for _kind in ("int", "float", "bool", "timestamp"):
+    _careful(_kind)
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_SCALAR_TAG, _text)
 
 
 def parse_document(text: str) -> Any:
@@ -57,8 +115,6 @@ def parse_document(text: str) -> Any:
             f"the recipe has {len(text)} characters; at most {MAX_BYTES} are read",
             hint="Check that this is a recipe.",
         )
-    if text.count("&") > 0 and re.search(r"(^|\s)\*\w", text):
-        raise RecipeError("YAML aliases (*name) are not read", hint="Write the values out.")
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as problem:
@@ -66,10 +122,10 @@ def parse_document(text: str) -> Any:
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         what = getattr(problem, "problem", None) or str(problem).splitlines()[0]
         raise RecipeError(f"{where}{what}", hint="The recipe is no valid YAML or JSON.") from None
-    except (RecursionError, ValueError) as problem:
+    except ValueError as problem:
         raise RecipeError(
             f"the recipe cannot be read: {type(problem).__name__}",
-            hint="It is nested too deeply, or has a number or date that cannot be.",
+            hint="It has a number or date that cannot be.",
         ) from None
 
 

@@ -77,7 +77,7 @@ def run_plan(
         return False
     _check_device(options.device)
     journal = Journal(plan, storage)
-    check_can_write(plan, storage, done=_done(plan, journal))
+    check_can_write(plan, storage, done=journal.find_all())
 
     def tell_waiting() -> None:
         sink(WaitingForOther(job_id=plan.job_id))
@@ -86,7 +86,7 @@ def run_plan(
         if is_published(plan, storage):
             return False
         journal.save_plan()
-        done = _done(plan, journal)
+        done = {name: found.cost.seconds for name, found in journal.find_all().items()}
         for unit_id, seconds in done.items():
             sink(UnitFinished(unit=unit_id, worker=-1, seconds=seconds, source="journal"))
         schedule = Schedule(plan.units, set(done))
@@ -99,12 +99,6 @@ def run_plan(
 
             run_in_processes(plan, schedule, options=options, sink=sink, is_cancelled=is_cancelled)
     return True
-
-
-def _done(plan: Plan, journal: Journal) -> dict[str, float]:
-    """Return the units an earlier run finished and their seconds; publishing is never there."""
-    records = {unit.id: journal.find(unit) for unit in plan.units[:-1]}
-    return {unit_id: record.cost.seconds for unit_id, record in records.items() if record}
 
 
 def _width(plan: Plan, done: Collection[str]) -> int:

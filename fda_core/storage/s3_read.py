@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 from fda_core.errors import FdaError, Unavailable
@@ -20,7 +21,11 @@ from fda_core.storage.s3_errors import as_ours, code_of, cut_off, failures, may_
 from fda_core.storage.s3_places import Place, tag_of
 
 PIECE_BYTES: Final = 8 * 2**20
-"""Reads above this are split into about so much for each connection."""
+"""Reads above this are split over several connections."""
+
+LARGE_PIECE_BYTES: Final = 16 * 2**20
+"""Pieces of reads of more than two of these: every request costs the server some milliseconds.
+A writer's parts are as long."""
 
 _CHUNK_BYTES: Final = 256 * 2**10
 """urllib3 reads into memory of its own first; chunks this small stay in the cache. What came
@@ -70,16 +75,15 @@ class RangeReader:
 
         Several pieces are of one object only if there is a tag to hold them to.
         """
-        count = math.ceil(len(view) / PIECE_BYTES)
-        if count <= 1:
+        if len(view) <= PIECE_BYTES:
             self._fill(place, view, start, etag)
             return
-        size = math.ceil(len(view) / count)
+        cuts = _cuts(start, start + len(view))
         stop = threading.Event()
         pool = self._connection.pool(place.uri)
         pieces = [
-            pool.submit(self._fill, place, view[at : at + size], start + at, etag, stop=stop)
-            for at in range(0, len(view), size)
+            pool.submit(self._fill, place, view[at - start : end - start], at, etag, stop=stop)
+            for at, end in pairwise(cuts)
         ]
         _finish(pieces, stop)
 
@@ -143,6 +147,17 @@ class RangeReader:
             answer["Body"].close()
             raise
         return _Answer(body=answer["Body"], size_bytes=size, tag=tag_of(answer))
+
+
+def _cuts(start: int, end: int) -> list[int]:
+    """Return where to cut a range, its ends included: at multiples of a piece in the object.
+
+    Objects lie in parts on servers; a piece that lies in one of them is cheaper to serve than
+    one across two. None is shorter than half of it or longer than two.
+    """
+    piece = LARGE_PIECE_BYTES if end - start > 2 * LARGE_PIECE_BYTES else PIECE_BYTES
+    first = math.ceil((start + piece / 2) / piece) * piece
+    return [start, *range(first, int(end - piece / 2) + 1, piece), end]
 
 
 def _promised_bytes(uri: str, answer: dict[str, Any], start: int, end: int | None) -> int:

@@ -156,6 +156,49 @@ def page(items: list[Any], request: Request) -> dict[str, Any]:
     }
 
 
+_MADE = {
+    "owner": "ann",
+    "team": "red",
+    "created_at": "2026-01-01T00:00:00Z",
+}
+_BATCH = {"recipes": [{"base": "/m/base"}]}
+FILLED: dict[str, dict[str, Any]] = {
+    "schedules": {
+        **_MADE,
+        "zone": "UTC",
+        "overlap": "skip",
+        "missed": "run_once",
+        "batch": _BATCH,
+        "paused": False,
+        "next_fires": [],
+        "last_fire_at": None,
+        "updated_at": "2026-01-01T00:00:00Z",
+        "version": 1,
+        "urls": dict.fromkeys(["self", "trigger", "pause", "resume", "fires", "batches"], "/"),
+    },
+    "batches": {
+        **_MADE,
+        "name": "",
+        "labels": {},
+        "jobs": 1,
+        "counts": {"queued": 1},
+        "over": False,
+        "schedule": None,
+        "request": _BATCH,
+        "urls": dict.fromkeys(["self", "cancel", "jobs"], "/"),
+    },
+    "keys": {
+        **_MADE,
+        "name": "ci",
+        "prefix": "fda_abc",
+        "role": "viewer",
+        "expires_at": None,
+        "last_used_at": None,
+    },
+}
+"""What the service says of a new resource beside what was sent."""
+
+
 def application(worlds: list[World]) -> FastAPI:
     """Return the service of the last world of a list."""
     app = FastAPI()
@@ -313,7 +356,8 @@ def application(worlds: list[World]) -> FastAPI:
     @app.post("/v1/{kind}")
     async def _make(kind: str, request: Request) -> Any:
         body = await request.json()
-        made = {**body, "id": f"{kind}-{len(world().records.get(kind, [])) + 1}"}
+        name = f"{kind}-{len(world().records.get(kind, [])) + 1}"
+        made = {**FILLED.get(kind, {}), **body, "id": name}
         world().records.setdefault(kind, []).append(made)
         return JSONResponse(made, 201)
 

@@ -153,6 +153,20 @@ def test_a_merge_gives_the_bytes_it_gives_on_disk(
     assert succeed("inspect", output)
 
 
+def test_a_plan_is_the_plan_on_disk_and_knows_what_is_cached(
+    models: Path, uploaded: str, tmp_path: Path
+) -> None:
+    plans = []
+    for at, output in ((models, tmp_path / "out"), (uploaded, f"{uploaded}/merged/out")):
+        first = recipe(tmp_path / "first.yaml", at, output, FDA)
+        succeed("merge", first, "--workers", 1, "--device", "cpu")
+        again = recipe(tmp_path / "again.yaml", at, f"{output}-2", {**FDA, "start": "linear"})
+        plans.append(succeed("plan", again))
+    here, there = (plan["units"] for plan in plans)
+    assert here == there
+    assert sum(unit["cached"] for unit in there) == 4
+
+
 def test_what_was_killed_while_publishing_goes_on(
     uploaded: str,
     storage: S3Storage,

@@ -19,7 +19,7 @@ from fda_core.contract.service.states import JobState
 from fda_core.errors import BadParameter
 from fda_core.supervise.lock import note
 from tests.support.command import fda, succeed
-from tests.support.fake_service import KEY, NOW, FakeService, World, progress
+from tests.support.fake_service import FILLED, KEY, NOW, FakeService, World, progress
 from tests.support.standins import until
 
 TEXT = """\
@@ -241,20 +241,29 @@ def test_schedules_are_made_listed_paused_and_deleted(tmp_path: Path):
     assert fda("schedules", "list").err == "no schedules\n"
 
 
+ROW = {
+    **{"index": 0, "id": "job-9", "state": "running", "values": {}, "method": "ties"},
+    **{"output": "/out", "ratio": 0.5, "url": "/v1/jobs/job-9"},
+    **dict.fromkeys(
+        ["alignment", "drift", "seconds", "compute_seconds", "read_bytes", "write_bytes", "error"]
+    ),
+}
+
+
 def test_batches_are_made_shown_and_cancelled(world: World, tmp_path: Path):
     (tmp_path / "sweep.json").write_text('{"recipe": "x", "sweep": {"seed": [1, 2]}}')
     made = succeed("batches", "create", "sweep.json")
-    world.records["batches"][0]["table"] = [{"index": 0, "id": "job-9", "state": "running"}]
+    world.records["batches"][0]["table"] = [ROW]
     assert "job-9" in fda("batches", "show", made["id"]).out
     assert [one["id"] for one in succeed("batches", "list")] == [made["id"]]
     assert succeed("batches", "cancel", made["id"])["did"] == "cancel batches"
 
 
 def test_a_new_key_is_printed_alone_and_can_be_revoked(world: World):
-    world.script("POST", "/v1/keys", 201, body={"id": "k1", "key": "fda_new"})
+    world.script("POST", "/v1/keys", 201, body={**FILLED["keys"], "id": "k1", "key": "fda_new"})
     assert fda("keys", "create", "ci", "--role", "viewer").out == "fda_new\n"
-    world.records["keys"] = [{"id": "k1", "name": "ci"}]
-    assert succeed("keys", "list") == [{"id": "k1", "name": "ci"}]
+    world.records["keys"] = [{**FILLED["keys"], "id": "k1"}]
+    assert [(key["id"], key["name"]) for key in succeed("keys", "list")] == [("k1", "ci")]
     assert fda("keys", "revoke", "k1").out == "k1 is revoked\n"
     assert succeed("keys", "list") == []
 
