@@ -17,6 +17,9 @@ from fda_core.storage.base import Storage
 
 RUNNERS = {"construct": run_construct, "merge": run_merge, "publish": run_publish}
 
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "can't start new thread")
+"""What torch and threads say in a `RuntimeError` when main memory is short."""
+
 
 class UnitRunner:
     """Runs units of one plan on one device, and keeps their records."""
@@ -89,7 +92,7 @@ construct.microbatch lower; or use fewer --workers or a larger machine."
                 f"unit {unit.id} ran out of main memory", hint=hint, unit=unit.id
             ) from problem
         except RuntimeError as problem:
-            if "can't allocate memory" in str(problem) or "not enough memory" in str(problem):
+            if any(words in str(problem) for words in OUT_OF_MEMORY):
                 raise OutOfHostMemory(
                     f"unit {unit.id} ran out of main memory: {problem}", hint=hint, unit=unit.id
                 ) from problem

@@ -90,6 +90,14 @@ class Method(ABC):
         """Say whether `merge_blocks` merges a tensor of this layer and shape."""
         return False
 
+    @property
+    def single_pass(self) -> bool:
+        """Say whether `merge_blocks` goes through a tensor once, so that nothing need be held.
+
+        To find that no expert changed a tensor it may begin twice.
+        """
+        return False
+
     def merge_blocks(self, source: TensorBlocks) -> Iterator[Tensor]:
         """Yield the merged tensor in flat blocks, in order, in the compute dtype.
 

@@ -61,6 +61,11 @@ class SparseByBand(SparseMethod):
     cost = "A"
     parameters: BreadcrumbsParameters
 
+    @property
+    def single_pass(self) -> bool:
+        """Say yes, if entries are ranked within rows."""
+        return self.parameters.scope == "row"
+
     def keepers(self, source: TensorBlocks) -> list[Callable[[], Keep]]:
         """Keep a band of magnitudes; nothing makes up for the rest.
 

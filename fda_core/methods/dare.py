@@ -65,6 +65,11 @@ class Dare(SparseMethod):
     cost = "A"
     parameters: DareParameters
 
+    @property
+    def single_pass(self) -> bool:
+        """Say yes, unless absolute sums have to be known."""
+        return self.parameters.rescale == "inverse_probability" or self.parameters.density == 1
+
     def keepers(self, source: TensorBlocks) -> list[Callable[[], Keep]]:
         """Drop entries at random. Peak memory: nothing beyond the inputs."""
         density = self.parameters.density

@@ -85,6 +85,11 @@ class MagPrune(SparseMethod):
     cost = "A"
     parameters: DellaParameters
 
+    @property
+    def single_pass(self) -> bool:
+        """Say yes, unless absolute sums have to be known."""
+        return self.parameters.rescale == "inverse_probability" or self.parameters.density == 1
+
     def keepers(self, source: TensorBlocks) -> list[Callable[[], Keep]]:
         """Drop entries by their rank in the row along the last dimension.
 

@@ -88,6 +88,11 @@ class Fda(base.Method):
         """Say whether the start merges such a tensor in blocks; the base alone can be."""
         return self.start is None or self.start.merges_blocks(layer=layer, shape=shape)
 
+    @property
+    def single_pass(self) -> bool:
+        """Say what the start says."""
+        return self.start is None or self.start.single_pass
+
     def merge_blocks(self, source: TensorBlocks) -> Iterator[Tensor]:
         """Yield the start's tensor."""
         if self.start is not None:

@@ -38,6 +38,11 @@ class Linear(ElementwiseMethod):
     Parameters = LinearParameters
     parameters: LinearParameters
 
+    @property
+    def single_pass(self) -> bool:
+        """Say yes."""
+        return True
+
     def keeps_base(self, source: TensorBlocks) -> bool:
         """Say whether the average is the base; a plain weighted sum of bases is not."""
         return self.parameters.normalize and super().keeps_base(source)

@@ -48,6 +48,11 @@ class TaskArithmetic(ElementwiseMethod):
         """Return the factor of each task vector in θ: λ w_e, divided by Σ w_e if normalised."""
         return [self.parameters.scale * share for share in self._shares(weights)]
 
+    @property
+    def single_pass(self) -> bool:
+        """Say yes."""
+        return True
+
     def delta_blocks(self, source: TensorBlocks) -> Iterator[DeltaBlock]:
         """Yield Σ w_e τ_e. Peak memory: nothing beyond the inputs."""
         shares = self._shares(source.weights)

@@ -153,6 +153,11 @@ class MatrixMethod(TaskVectorMethod):
         """Say whether a tensor is no matrix of a layer."""
         return not is_layer_matrix(layer, shape)
 
+    @property
+    def single_pass(self) -> bool:
+        """Say yes, of what it does not see whole."""
+        return True
+
     def merged_delta(self, inputs: TensorInputs) -> Tensor | None:
         """Return the matrix method's delta."""
         changed = [delta for delta in inputs.deltas if not is_zero(delta)]
