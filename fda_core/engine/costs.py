@@ -22,6 +22,8 @@ PUBLISH_BYTES = 64 * 2**20
 """What publishing needs beside that: files read to be digested, four at a time, and one copied."""
 PART_BYTES = 8 * 2**20
 """Stored tensors that are not held are read in parts of this length, one ahead of the other."""
+THREAD_BYTES = 8 * 2**20
+"""A thread's stack, as the kernel counts it."""
 WRITE_BEHIND_BYTES = 4 * 2**20
 STAGING_BYTES = 64 * 2**20
 """What a reader keeps to convert whole tensors."""
@@ -80,7 +82,7 @@ def read_bytes(checkpoint: PinnedCheckpoint, names: Iterable[str]) -> int:
 
 def windows_bytes(checkpoints: int) -> int:
     """Return what reading checkpoints side by side in parts, and writing behind, holds."""
-    return 2 * PART_BYTES * checkpoints + WRITE_BEHIND_BYTES
+    return (2 * PART_BYTES + THREAD_BYTES) * checkpoints + THREAD_BYTES + WRITE_BEHIND_BYTES
 
 
 def staging_bytes(stored_bytes: Iterable[int]) -> int:

@@ -165,7 +165,7 @@ def _merge_unit(
         )
         pool = 2 * rows * plan.width * _item(plan)
         batch = min(adapt.batch, construct.anchors * len(plan.experts))
-        copies = len(plan.experts) + 4 + math.ceil(begins.workspace_tensors if begins else 0)
+        copies = len(plan.experts) + 7 + math.ceil(begins.workspace_tensors if begins else 0)
         memory += layer_size * copies + pool
         memory += batch * anchor_bytes(plan, by_layer[shard.layers[0]], tokens) // 2
     return Unit(

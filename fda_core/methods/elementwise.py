@@ -124,12 +124,12 @@ class _Search:
     def _start(self) -> None:
         size = 2 ** (DIGIT_BITS - 1 if self._found < 0 else DIGIT_BITS)  # no sign at first
         self._counts = torch.zeros(size, dtype=torch.int64, device=self._like.device)
-        self._held: list[Tensor] = []
-        self._held_count = 0
+        self._waiting: Tensor | None = None
+        self._waiting_count = 0
 
     def copy(self, n: int) -> _Search:
         """Return a search for the n-th that shares the counts of the leading digit."""
-        self._count_held()
+        self._count_waiting()
         other = _Search(self._like, n)
         other._counts = self._counts
         return other
@@ -144,20 +144,33 @@ class _Search:
         self._hold((alike >> self.shift).bitwise_and_(len(self._counts) - 1))
 
     def _hold(self, digits: Tensor) -> None:
-        self._held.append(digits)
-        self._held_count += digits.numel()
-        if self._held_count >= BLOCK:
-            self._count_held()
+        """Count digits, few of them together with those that follow.
 
-    def _count_held(self) -> None:
-        if self._held_count:
-            digits = self._held[0] if len(self._held) == 1 else torch.cat(self._held)
-            self._counts += torch.bincount(digits, minlength=len(self._counts))
-        self._held, self._held_count = [], 0
+        These wait in memory of their own: small tensors kept between large ones that come and
+        go would leave holes in the heap, one for every block.
+        """
+        count = digits.numel()
+        if count > BLOCK // 2:
+            self._count(digits)
+            return
+        if self._waiting is None:
+            self._waiting = digits.new_empty(BLOCK)
+        if self._waiting_count + count > BLOCK:
+            self._count_waiting()
+        self._waiting[self._waiting_count : self._waiting_count + count] = digits
+        self._waiting_count += count
+
+    def _count_waiting(self) -> None:
+        if self._waiting is not None and self._waiting_count:
+            self._count(self._waiting[: self._waiting_count])
+            self._waiting_count = 0
+
+    def _count(self, digits: Tensor) -> None:
+        self._counts += torch.bincount(digits, minlength=len(self._counts))
 
     def narrow(self) -> bool:
         """Take the digit that the counts show; say whether it was the last."""
-        self._count_held()
+        self._count_waiting()
         digit, above = _digit(self._counts, self._n - self._larger)
         self._larger += above
         self._equal = int(self._counts[digit])
