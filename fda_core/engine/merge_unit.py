@@ -120,7 +120,7 @@ class _ShardWork:
         method, weights = self._method_and_weights(tensor.setting)
         stats = self._stats(tensor.layer) if counted else self._uncounted()
         hold = tensor.rule is TensorRule.MERGE and not method.single_pass
-        ahead = then if then is not None and not hold and self._in_blocks(then) else None
+        ahead = then if then is not None and self._in_blocks(then) else None
         opened = self._blocks.open(tensor, weights=weights, stats=stats, then=ahead, hold=hold)
         if tensor.rule is TensorRule.AVERAGE:
             merged = opened.average()

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fda_core.contract.plan import PlannedTensor
 from fda_core.engine.context import UnitContext
+from fda_core.engine.costs import PART_BYTES
 from fda_core.engine.layer_tensors import Inputs
 from fda_core.engine.task_vector_stats import TaskVectorStats
 from fda_core.engine.window import Stored, Window
@@ -63,14 +64,16 @@ class StoredBlocks:
         """Return a planned tensor's blocks. Turned, if methods are to see it turned.
 
         `stats` counts each block once, the first time it is cut. `then` is likely to be opened
-        next, without being held; with `hold` the tensor's bytes stay in memory.
+        next; with `hold` the tensor's bytes stay in memory.
         """
         whole = self._base_to_update(tensor)
         stored: dict[str | None, Stored | None] = {}
         following: dict[tuple[str, str | None], Stored] = {}
         for who in (BASE, *tensor.experts):
             found = stored[who] = self._stored(tensor, who, base=whole)
-            after = None if then is None or not _takes_part(then, who) else self._ahead(then, who)
+            after = None
+            if then is not None and _takes_part(then, who):
+                after = self._ahead(then, who, hold=hold)
             if after is not None and then is not None:
                 following[then.name, who] = after
             if found is not None:
@@ -140,14 +143,16 @@ class StoredBlocks:
             self._inputs.whole(tensor.name, who)  # rows that the base lacks have to be finite too
         return stored
 
-    def _ahead(self, tensor: PlannedTensor, who: str | None) -> Stored | None:
-        """Return where a tensor lies if it can be read ahead as it is."""
+    def _ahead(self, tensor: PlannedTensor, who: str | None, *, hold: bool) -> Stored | None:
+        """Return where a tensor lies if its beginning can be read ahead as it is."""
         if self._is_made(tensor, who) or (who is BASE and self._is_updated(tensor)):
             return None
         if who is not None and not self._inputs.changes(tensor.name, who):
             return None
         stored = self._inputs.stored(tensor.name, who)
-        return stored if stored.numel == self._inputs.stored(tensor.name, BASE).numel else None
+        if stored.numel != self._inputs.stored(tensor.name, BASE).numel:
+            return None
+        return None if hold and stored.numel * stored.dtype.itemsize > PART_BYTES else stored
 
     def _is_made(self, tensor: PlannedTensor, who: str | None) -> bool:
         """Say whether a tensor is not read as it is: turned, or an adapter's."""

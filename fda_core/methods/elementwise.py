@@ -149,13 +149,13 @@ class _Search:
         These wait in memory of their own: small tensors kept between large ones that come and
         go would leave holes in the heap, one for every block.
         """
-        count = digits.numel()
-        if count > BLOCK // 2:
+        count, room = digits.numel(), BLOCK // 4
+        if count > room // 2:
             self._count(digits)
             return
         if self._waiting is None:
-            self._waiting = digits.new_empty(BLOCK)
-        if self._waiting_count + count > BLOCK:
+            self._waiting = digits.new_empty(room)
+        if self._waiting_count + count > room:
             self._count_waiting()
         self._waiting[self._waiting_count : self._waiting_count + count] = digits
         self._waiting_count += count
