@@ -24,6 +24,9 @@ RANGE_BYTES: Final = 16 * 2**20
 STAGING_BYTES: Final = 64 * 2**20
 """One tensor that is converted is read in pieces of this length."""
 
+DIGEST_BYTES: Final = 8 * 2**20
+"""A file is digested in pieces of this length."""
+
 _GAP_BYTES: Final = 64 * 2**10
 """Reading over a gap this small costs less than another request."""
 
@@ -88,6 +91,14 @@ class TensorReader:
         result = out if direct and out is not None else torch.empty(entry.shape, dtype=wanted)
         self._fill(result.detach().reshape(-1), entry, stored)
         return result if direct or out is None else out.copy_(result)
+
+    def read_elements(self, name: str, first: int, out: Tensor) -> None:
+        """Fill flat memory of the stored dtype with a tensor's elements from `first` on."""
+        entry = self._entry(name)
+        start = entry.start + first * out.itemsize
+        if out.dtype != torch_dtype(entry.dtype) or start + out.nbytes > entry.end:
+            raise InternalError(f"{name}: {out.numel()} of {out.dtype} from {first} on are not its")
+        self._read_bytes(entry.file, start, out.view(torch.uint8))
 
     def read_many(
         self, names: Iterable[str], *, dtype: torch.dtype | None = None
@@ -169,9 +180,9 @@ def digest_file(storage: Storage, uri: str, pinned: PinnedFile) -> str:
             uri=uri,
         )
     digest = hashlib.sha256()
-    buffer = memoryview(bytearray(min(size, RANGE_BYTES)))
-    for start in range(0, size, RANGE_BYTES):
-        piece = buffer[: min(RANGE_BYTES, size - start)]
+    buffer = memoryview(bytearray(min(size, DIGEST_BYTES)))
+    for start in range(0, size, DIGEST_BYTES):
+        piece = buffer[: min(DIGEST_BYTES, size - start)]
         storage.read_into(uri, piece, start=start, etag=pinned.etag)
         digest.update(piece)
     return digest.hexdigest()

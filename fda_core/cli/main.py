@@ -14,7 +14,7 @@ from fda_core.cli import resource_commands, service_commands
 from fda_core.cli.console import err, print_error, print_json
 from fda_core.cli.exit_codes import INTERRUPTED, OUR_BUG, exit_code
 from fda_core.cli.options import AsJson, Debug, Output, RecipePath, Set, read_text
-from fda_core.errors import Cancelled, FdaError, InternalError
+from fda_core.errors import Cancelled, FdaError, InternalError, OutOfHostMemory
 
 app = typer.Typer(
     help="Merge fine-tuned checkpoints into one model.",
@@ -260,9 +260,20 @@ def run(arguments: list[str] | None = None) -> None:
     except Exception as problem:
         if debug:
             traceback.print_exc()
-        what = InternalError(
-            f"{type(problem).__name__}: {problem}",
-            hint="This is a bug of ours. Run again with --debug and report what it prints.",
-        )
+        what = _named(problem)
         print_error(what, as_json=as_json)
-        sys.exit(OUR_BUG)
+        sys.exit(exit_code(what))
+
+
+def _named(problem: Exception) -> FdaError:
+    """Return the error that stands for one that is not ours."""
+    from fda_core.engine.resources import is_out_of_memory
+
+    if is_out_of_memory(problem):
+        return OutOfHostMemory(
+            f"main memory ran out: {problem}", hint="Use a larger machine, or close other programs."
+        )
+    return InternalError(
+        f"{type(problem).__name__}: {problem}",
+        hint="This is a bug of ours. Run again with --debug and report what it prints.",
+    )

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fda_core.anchors.config import ConstructConfig
 from fda_core.contract.plan import PinnedCheckpoint, PlannedTensor
 from fda_core.methods.base import Method
+from fda_core.methods.elementwise import BLOCK
 
 CONSTRUCT_UNITS_PER_STEP = 9
 CONSTRUCT_UNITS_PER_STEP_IN_PIECES = 13
@@ -17,6 +18,17 @@ PROCESS_BYTES = 256 * 2**20
 """What a worker needs beside tensors: torch's own buffers and staging."""
 LAYER_PROCESS_BYTES = 400 * 2**20
 """The same for a worker that has loaded the transformers library: measured 330 to 390 MB."""
+PUBLISH_BYTES = 64 * 2**20
+"""What publishing needs beside that: files read to be digested, four at a time, and one copied."""
+PART_BYTES = 8 * 2**20
+"""Stored tensors that are not held are read in parts of this length, one ahead of the other."""
+THREAD_BYTES = 8 * 2**20
+"""A thread's stack, as the kernel counts it."""
+WRITE_BEHIND_BYTES = 4 * 2**20
+STAGING_BYTES = 64 * 2**20
+"""What a reader keeps to convert whole tensors."""
+BLOCK_TENSORS = 12
+"""Temporaries of a block: ten where rows are ranked, the base again, and what is written."""
 ACTIVATION_BUDGET_BYTES = 4 * 2**30
 MATRIX_FACTORISATION = 20
 """FLOP per o·i·min(o, i) of a thin SVD."""
@@ -66,6 +78,22 @@ def microbatch(config: ConstructConfig, per_anchor_bytes: int) -> int | None:
 def read_bytes(checkpoint: PinnedCheckpoint, names: Iterable[str]) -> int:
     """Return the length of these tensors on disk."""
     return sum(checkpoint.tensors[name].size_bytes for name in names)
+
+
+def windows_bytes(checkpoints: int) -> int:
+    """Return what reading checkpoints side by side in parts, and writing behind, holds."""
+    return (2 * PART_BYTES + THREAD_BYTES) * checkpoints + THREAD_BYTES + WRITE_BEHIND_BYTES
+
+
+def staging_bytes(stored_bytes: Iterable[int]) -> int:
+    """Return what readers keep that convert whole tensors of these lengths on disk."""
+    return sum(min(STAGING_BYTES, size) for size in stored_bytes)
+
+
+def block_bytes(shape: Sequence[int], experts: int, item: int) -> int:
+    """Return what a block takes: `BLOCK` elements, or a row of either side if that is longer."""
+    row = max(shape[-1], numel(shape[1:])) if shape else 1
+    return max(BLOCK, row) * (experts + 1 + BLOCK_TENSORS) * item
 
 
 def method_flops(method: Method, tensors: Iterable[PlannedTensor], experts: int) -> int:

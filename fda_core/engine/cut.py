@@ -4,11 +4,13 @@ import math
 from collections.abc import Mapping, Sequence
 
 from fda_core.checkpoints.layers import families
-from fda_core.contract.plan import Plan, PlannedShard, PlannedTensor, Unit
+from fda_core.contract.plan import Plan, PlannedShard, PlannedTensor, TensorRule, Unit
+from fda_core.contract.recipe import MethodSpec
 from fda_core.engine import cache_alias, costs
 from fda_core.errors import InternalError
 from fda_core.methods.base import Method
 from fda_core.methods.fda import Fda
+from fda_core.methods.registry import resolve
 from fda_core.storage.base import Storage
 
 
@@ -40,6 +42,13 @@ def fitted_tensors(plan: Plan, method: Fda) -> dict[int, list[PlannedTensor]]:
         layer: [t for t in tensors if tower.holds(t.part, scope)]
         for layer, tensors in layer_tensors(plan).items()
     }
+
+
+def merges_blocks(tensor: PlannedTensor, method: Method) -> bool:
+    """Say whether a tensor is merged from blocks: the element-wise methods' on the CPU are."""
+    if tensor.rule is TensorRule.MERGE:
+        return method.merges_blocks(layer=tensor.layer, shape=tensor.matrix_shape)
+    return tensor.rule is TensorRule.AVERAGE
 
 
 def construct_id(layer: int, expert: str) -> str:
@@ -145,11 +154,9 @@ def _merge_unit(
         for e in plan.experts
     )
     begins = method.start if isinstance(method, Fda) else method
-    working = begins.workspace_tensors if begins else 0.0
-    copies = len(plan.experts) + 3 + math.ceil(working)
-    largest = max((costs.numel(t.shape) for t in tensors), default=0) * _item(plan)
     adapts = isinstance(method, Fda) and bool(shard.layers)
-    memory = largest * copies + (costs.LAYER_PROCESS_BYTES if adapts else costs.PROCESS_BYTES)
+    memory = _tensors_bytes(plan, method, tensors)
+    memory += costs.LAYER_PROCESS_BYTES if adapts else costs.PROCESS_BYTES
     flops = costs.method_flops(begins, tensors, len(plan.experts)) if begins else 0
     needs: list[str] = []
     steps = 0
@@ -171,7 +178,8 @@ def _merge_unit(
         )
         pool = 2 * rows * plan.width * _item(plan)
         batch = min(adapt.batch, construct.anchors * len(plan.experts))
-        memory += layer_size * (copies + 4) + pool
+        copies = len(plan.experts) + 7 + math.ceil(begins.workspace_tensors if begins else 0)
+        memory += layer_size * copies + pool
         memory += batch * anchor_bytes(plan, by_layer[shard.layers[0]], tokens) // 2
     return Unit(
         id=f"merge-{shard.number:03d}",
@@ -184,6 +192,36 @@ def _merge_unit(
         memory_bytes=memory,
         flops=flops,
     )
+
+
+def _tensors_bytes(plan: Plan, method: Method, tensors: Sequence[PlannedTensor]) -> int:
+    """Return what merging tensors one by one holds at most, beside the process itself."""
+    methods: dict[int | None, Method] = {None: method}
+    for number, setting in enumerate(plan.settings):
+        spec = MethodSpec(name=plan.recipe.method.name, parameters=setting.parameters)
+        methods[number] = resolve(spec)
+    windows = costs.windows_bytes(len(plan.experts) + 1)
+    return windows + max((_tensor_bytes(plan, methods[t.setting], t) for t in tensors), default=0)
+
+
+def _tensor_bytes(plan: Plan, method: Method, tensor: PlannedTensor) -> int:
+    """Return what merging one tensor holds, in blocks or as a whole."""
+    experts = [e for e in plan.experts if e.name in tensor.experts]
+    stored = [plan.base.tensors[tensor.tied_to or tensor.name].size_bytes] + [
+        e.checkpoint.tensors[own].size_bytes for e in experts for own in e.own(tensor.name)
+    ]
+    whole = costs.numel(tensor.shape) * _item(plan)
+    if not merges_blocks(tensor, method):
+        begins = method.start if isinstance(method, Fda) else method
+        working = math.ceil(begins.workspace_tensors) if begins else 0
+        return whole * (len(experts) + 3 + working) + costs.staging_bytes(stored)
+    held = 0 if method.single_pass else sum(stored)
+    updated = [e for e in experts if e.adapter and tensor.name in e.adapter.updates]
+    if updated:
+        held += whole * (len(updated) + 2) + costs.staging_bytes(stored)
+    if tensor.transposed:
+        held += sum(stored) + 3 * whole
+    return held + costs.block_bytes(tensor.matrix_shape, len(experts), _item(plan))
 
 
 def _publish_unit(plan: Plan) -> Unit:
@@ -205,7 +243,7 @@ def _publish_unit(plan: Plan) -> Unit:
         needs=tuple(f"merge-{shard.number:03d}" for shard in plan.shards),
         read_bytes=inputs + size + heads,
         write_bytes=heads + (size if plan.single_file else 0),
-        memory_bytes=costs.PROCESS_BYTES,
+        memory_bytes=costs.PROCESS_BYTES + costs.PUBLISH_BYTES,
         flops=0,
     )
 

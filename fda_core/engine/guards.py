@@ -8,7 +8,7 @@ from fda_core.errors import NonFinite
 
 def require_finite(tensor: Tensor, *, name: str, whose: str) -> None:
     """Raise `NonFinite` with the first bad position of a tensor that has one."""
-    if not tensor.is_floating_point() or _is_finite(tensor):
+    if not tensor.is_floating_point() or is_finite(tensor):
         return
     flat = (~tensor.isfinite()).flatten()
     first = int(flat.nonzero()[0])
@@ -28,7 +28,7 @@ def require_finite(tensor: Tensor, *, name: str, whose: str) -> None:
     )
 
 
-def _is_finite(tensor: Tensor) -> bool:
+def is_finite(tensor: Tensor) -> bool:
     """Say whether a tensor has no NaN and no infinity, in one pass without a copy.
 
     Smallest and largest element are NaN if any is, and infinite if one is.

@@ -1,6 +1,7 @@
 """Read the tensors of base and experts for a unit: checked, in the compute dtype."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from fda_core.contract.plan import (
 )
 from fda_core.engine.context import UnitContext
 from fda_core.engine.guards import require_finite
+from fda_core.engine.window import Stored
 
 
 class Inputs:
@@ -55,6 +57,44 @@ class Inputs:
             own = self._own(whole, who)
             return own if update is None else self._updated(own, update, who, name=name)
         return base.clone() if update is None else self._updated(base, update, who, name=name)
+
+    def is_stored(self, name: str, who: str | None) -> bool:
+        """Say whether a tensor of the base (None) or an expert lies in its files as it is."""
+        if who is None:
+            return True
+        planned = self._planned[who]
+        updated = planned.adapter is not None and name in planned.adapter.updates
+        return planned.names[name] in planned.checkpoint.tensors and not updated
+
+    def stored(self, name: str, who: str | None) -> Stored:
+        """Return where such a tensor lies. Its reads are neither counted nor looked at."""
+        reader, own, entry = self._place(name, who)
+        return Stored(torch_dtype(entry.dtype), entry.numel, partial(reader.read_elements, own))
+
+    def count(self, name: str, who: str | None) -> None:
+        """Count the bytes of such a tensor as read."""
+        self._context.moved(read=self._place(name, who)[2].size_bytes)
+
+    def raw(self, name: str, who: str | None) -> Tensor:
+        """Return such a tensor in its own dtype, on the CPU; it is not looked at."""
+        reader, own, _ = self._place(name, who)
+        self.count(name, who)
+        return reader.read(own)
+
+    def whole(self, name: str, who: str | None) -> Tensor:
+        """Return a tensor of the base (None) or an expert in the compute dtype, finite."""
+        if who is None:
+            return self.base(name)
+        if self.is_stored(name, who):
+            planned = self._planned[who]
+            return self._own(planned.names[name], planned)
+        return self.expert(name, who, self.base(name))
+
+    def _place(self, name: str, who: str | None) -> tuple[TensorReader, str, TensorEntry]:
+        if who is None:
+            return self._base, name, self._context.plan.base.tensors[name]
+        own = self._planned[who].names[name]
+        return self._experts[who], own, self._planned[who].checkpoint.tensors[own]
 
     def base_layer(self, tensors: Sequence[PlannedTensor]) -> dict[str, Tensor]:
         """Return a layer of the base by the names inside the layer."""

@@ -1,6 +1,8 @@
 """The unit `merge(shard)`: every tensor of one output file, layers adapted if the method is FDA."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Final, Self
 
 import torch
 from torch import Tensor
@@ -13,14 +15,18 @@ from fda_core.contract.recipe import MethodSpec
 from fda_core.engine import layout
 from fda_core.engine.adapt_layer import adapt_layer
 from fda_core.engine.context import UnitContext
-from fda_core.engine.cut import fitted_tensors
-from fda_core.engine.guards import require_finite
+from fda_core.engine.cut import fitted_tensors, merges_blocks
+from fda_core.engine.guards import is_finite, require_finite
 from fda_core.engine.layer_tensors import Inputs
+from fda_core.engine.stored_blocks import StoredBlocks
 from fda_core.engine.task_vector_stats import TaskVectorStats
 from fda_core.errors import InternalError
 from fda_core.methods.base import Method, TensorInputs
 from fda_core.methods.fda import Fda
 from fda_core.methods.registry import resolve
+from fda_core.methods.tensor_blocks import Scratch
+
+CPU: Final = torch.device("cpu")
 
 
 def run_merge(context: UnitContext) -> UnitRecord:
@@ -32,10 +38,10 @@ def run_merge(context: UnitContext) -> UnitRecord:
         TensorSpec(name, planned[name].dtype, planned[name].shape) for name in shard.tensors
     )
     target = layout.shard(context.plan, shard)
-    with ShardWriter(context.storage, target, specs) as writer:
-        for name, tensor in work.tensors([spec.name for spec in specs]):
-            writer.add(name, tensor)
-            context.moved(write=tensor.numel() * tensor.element_size())
+    with ShardWriter(context.storage, target, specs) as writer, work:
+        for spec, pieces in work.tensors(specs):
+            writer.add_pieces(spec.name, pieces)
+            context.moved(write=spec.size_bytes)
         written = writer.commit()
     file = ArtifactFile(path=target, size_bytes=written.size_bytes, sha256=written.sha256)
     context.flops = context.unit.flops
@@ -57,6 +63,8 @@ class _ShardWork:
     def __init__(self, context: UnitContext) -> None:
         self._context = context
         self._inputs = Inputs(context)
+        self._blocks = StoredBlocks(context, self._inputs)
+        self._outputs: dict[torch.dtype, Scratch] = {}
         self._planned = {t.name: t for t in context.plan.tensors}
         method = context.method
         self._layers = fitted_tensors(context.plan, method) if isinstance(method, Fda) else {}
@@ -66,21 +74,86 @@ class _ShardWork:
         self.adaptation: list[AdaptMetrics] = []
         self.stats: dict[int | None, TaskVectorStats] = {}
 
-    def tensors(self, names: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
-        """Yield every tensor in its output dtype, checked to be finite."""
-        for name in names:
-            tensor = self._planned[name]
-            result = self._make(tensor)
-            require_finite(result, name=name, whose="result")
-            yield name, result
+    def __enter__(self) -> Self:
+        return self
 
-    def _make(self, tensor: PlannedTensor) -> Tensor:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._blocks.__exit__(kind, problem, trace)
+
+    def tensors(self, specs: Sequence[TensorSpec]) -> Iterator[tuple[TensorSpec, Iterator[Tensor]]]:
+        """Yield every tensor's elements in its output dtype, in pieces, checked to be finite.
+
+        A piece's memory is used again for the next.
+        """
+        planned = [self._planned[spec.name] for spec in specs]
+        for spec, tensor, then in zip(specs, planned, [*planned[1:], None], strict=True):
+            yield spec, self._make(tensor, then)
+
+    def _make(self, tensor: PlannedTensor, then: PlannedTensor | None) -> Iterator[Tensor]:
+        source = tensor
         if tensor.rule is TensorRule.TIED and tensor.tied_to is not None:
             source = self._planned[tensor.tied_to]
-            return self._make_from(source, counted=False).to(torch_dtype(tensor.dtype))
-        return self._make_from(tensor, counted=True)
+        dtype = torch_dtype(tensor.dtype)
+        counted = source is tensor
+        if self._in_blocks(source):
+            return (
+                piece.to(dtype) for piece in self._in_pieces(source, then=then, counted=counted)
+            )
+        made = self._make_whole(source, counted=counted).to(dtype)
+        require_finite(made, name=tensor.name, whose="result")
+        return iter((made,))
 
-    def _make_from(self, tensor: PlannedTensor, *, counted: bool) -> Tensor:
+    def _in_blocks(self, tensor: PlannedTensor) -> bool:
+        """Say whether a tensor is merged from blocks of what is stored; elsewhere, as a whole."""
+        if self._context.device.type != "cpu" or tensor.name in self._fitted:
+            return False
+        return merges_blocks(tensor, self._method_and_weights(tensor.setting)[0])
+
+    def _in_pieces(
+        self, tensor: PlannedTensor, *, then: PlannedTensor | None, counted: bool
+    ) -> Iterator[Tensor]:
+        method, weights = self._method_and_weights(tensor.setting)
+        stats = self._stats(tensor.layer) if counted else self._uncounted()
+        hold = tensor.rule is TensorRule.MERGE and not method.single_pass
+        ahead = then if then is not None and self._in_blocks(then) else None
+        opened = self._blocks.open(tensor, weights=weights, stats=stats, then=ahead, hold=hold)
+        if tensor.rule is TensorRule.AVERAGE:
+            merged = opened.average()
+        else:
+            merged = method.merge_blocks(opened.blocks)
+        pieces = self._written(tensor, merged, stats)
+        if tensor.transposed:
+            whole = _joined(tensor.matrix_shape, pieces, torch_dtype(tensor.dtype)).T.contiguous()
+            require_finite(whole, name=tensor.name, whose="result")
+            pieces = iter((whole,))
+        else:
+            pieces = _finite(pieces, tensor)
+        yield from pieces
+        opened.finish()
+
+    def _written(
+        self, tensor: PlannedTensor, merged: Iterator[Tensor], stats: TaskVectorStats
+    ) -> Iterator[Tensor]:
+        """Yield merged blocks in the output dtype, counted."""
+        dtype = torch_dtype(tensor.dtype)
+        scratch = self._outputs.setdefault(dtype, Scratch(1, dtype=dtype, device=CPU))
+        at = 0
+        for block in merged:
+            flat = block.reshape(-1)
+            written = flat
+            if dtype != flat.dtype:
+                (written,) = scratch.rows(len(flat))
+                written.copy_(flat)
+            stats.add_result(self._blocks.base_again(at, at + len(flat)), flat, written)
+            at += len(flat)
+            yield written
+
+    def _make_whole(self, tensor: PlannedTensor, *, counted: bool) -> Tensor:
         if tensor.rule is TensorRule.BASE:
             return self._inputs.raw_base(tensor.name).to(torch_dtype(tensor.dtype))
         if tensor.name in self._fitted:
@@ -177,6 +250,10 @@ class _ShardWork:
             stats.add_result(before, fitted[tensor.part], written)
             self._adapted[tensor.name] = written
 
+    def _uncounted(self) -> TaskVectorStats:
+        """Return figures that nobody reads: a tied tensor's are those of what it is tied to."""
+        return TaskVectorStats(None, [e.name for e in self._context.plan.experts])
+
     def _stats(self, layer: int | None) -> TaskVectorStats:
         if layer not in self.stats:
             names = [e.name for e in self._context.plan.experts]
@@ -195,3 +272,24 @@ def _delta_on_common_rows(expert: Tensor, base: Tensor) -> Tensor:
     delta = torch.zeros_like(base)
     delta[:rows] = expert[:rows] - base[:rows]
     return delta
+
+
+def _finite(pieces: Iterator[Tensor], tensor: PlannedTensor) -> Iterator[Tensor]:
+    """Yield pieces that are finite, or raise `NonFinite` with the first bad position."""
+    at = 0
+    for piece in pieces:
+        if not is_finite(piece):
+            rest = [piece.clone(), *(later.clone() for later in pieces)]
+            whole = torch.cat([torch.zeros(at, dtype=piece.dtype), *rest])
+            require_finite(whole.view(tensor.shape), name=tensor.name, whose="result")
+        at += piece.numel()
+        yield piece
+
+
+def _joined(shape: Sequence[int], pieces: Iterator[Tensor], dtype: torch.dtype) -> Tensor:
+    whole = torch.empty(tuple(shape), dtype=dtype)
+    flat, at = whole.view(-1), 0
+    for piece in pieces:
+        flat[at : at + len(piece)] = piece
+        at += len(piece)
+    return whole

@@ -8,7 +8,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
@@ -28,7 +28,7 @@ from fda_core.contract.artifacts import (
     UnitRecord,
     UnitSummary,
 )
-from fda_core.contract.plan import Plan, PlannedExpert, TensorEntry
+from fda_core.contract.plan import PinnedFile, Plan, PlannedExpert, TensorEntry
 from fda_core.contract.uris import join
 from fda_core.engine import layout
 from fda_core.engine.context import UnitContext
@@ -42,6 +42,7 @@ from fda_core.reports.html import render_report
 from fda_core.reports.model_card import render_model_card
 
 COPY_BYTES = 8 * 2**20
+DIGEST_THREADS = 4
 MANIFEST = "merge_manifest.json"
 
 
@@ -81,12 +82,17 @@ class _Publisher:
 
     def run(self) -> None:
         records = self._context.journal.read_all()
-        self._weights(records)
-        self._side_files()
-        if self._plan.recipe.heads == "keep":
-            for expert in self._plan.experts:
-                self._heads(expert)
-        self._documents(records)
+        pool = ThreadPoolExecutor(max_workers=DIGEST_THREADS)
+        try:
+            digests = self._begin_input_digests(pool)
+            self._weights(records)
+            self._side_files()
+            if self._plan.recipe.heads == "keep":
+                for expert in self._plan.experts:
+                    self._heads(expert)
+            self._documents(records, [digest.result() for digest in digests])
+        finally:
+            pool.shutdown(cancel_futures=True)
         self._storage.move_into_place(self._staging, self._plan.output)
 
     def _weights(self, records: Sequence[UnitRecord]) -> None:
@@ -195,12 +201,12 @@ class _Publisher:
             done = writer.commit()
         self._files[path] = ArtifactFile(path=path, size_bytes=done.size_bytes, sha256=done.sha256)
 
-    def _documents(self, records: Sequence[UnitRecord]) -> None:
+    def _documents(self, records: Sequence[UnitRecord], inputs: Sequence[InputDigest]) -> None:
         """Write recipe, metrics, report, model card and, last, the manifest."""
         plan, context = self._plan, self._context
         mine = Publication(
             metrics=collect_metrics(plan, records, context.cost(), context.device_name),
-            manifest=self._manifest(),
+            manifest=self._manifest(inputs),
         )
         told = agreed(plan, self._storage, mine)
         self._write("merge_recipe.yaml", recipe_yaml(plan.recipe).encode())
@@ -216,7 +222,7 @@ class _Publisher:
     def _with_outputs(self, manifest: Manifest) -> Manifest:
         return manifest.model_copy(update={"outputs": dict(self._files)})
 
-    def _manifest(self) -> Manifest:
+    def _manifest(self, inputs: Sequence[InputDigest]) -> Manifest:
         plan = self._plan
         return Manifest(
             job_id=plan.job_id,
@@ -227,26 +233,25 @@ class _Publisher:
             threads=torch.get_num_threads(),
             method=plan.recipe.method.name,
             parameters=plan.recipe.method.parameters,
-            inputs=tuple(self._input_digests()),
+            inputs=tuple(inputs),
             outputs={},
             notes=plan.notes,
             warnings=plan.warnings,
         )
 
-    def _input_digests(self) -> list[InputDigest]:
+    def _begin_input_digests(self, pool: Executor) -> list[Future[InputDigest]]:
+        """Begin to read and digest all inputs, while the output is checked and written."""
         plan = self._plan
         sources = [("base", plan.base), *((e.name, e.checkpoint) for e in plan.experts)]
-        files = [
-            (role, join(checkpoint.uri, file), pin)
+        return [
+            pool.submit(self._input_digest, role, join(checkpoint.uri, file), pin)
             for role, checkpoint in sources
             for file, pin in checkpoint.files.items()
         ]
-        with ThreadPoolExecutor(max_workers=4) as pool:
-            digests = pool.map(lambda f: digest_file(self._storage, f[1], f[2]), files)
-            return [
-                InputDigest(role=role, uri=uri, size_bytes=pin.size_bytes, sha256=digest)
-                for (role, uri, pin), digest in zip(files, digests, strict=True)
-            ]
+
+    def _input_digest(self, role: str, uri: str, pin: PinnedFile) -> InputDigest:
+        digest = digest_file(self._storage, uri, pin)
+        return InputDigest(role=role, uri=uri, size_bytes=pin.size_bytes, sha256=digest)
 
 
 def _span(entry: TensorEntry) -> tuple[int, int]:

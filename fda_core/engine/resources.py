@@ -29,6 +29,17 @@ def free_memory_bytes() -> int | None:
     return min(found) if found else None
 
 
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "can't start new thread")
+"""What torch and threads say in a `RuntimeError`."""
+
+
+def is_out_of_memory(problem: Exception) -> bool:
+    """Say whether an error of the library's means that main memory is short."""
+    if isinstance(problem, RuntimeError):
+        return any(words in str(problem) for words in _OUT_OF_MEMORY)
+    return isinstance(problem, MemoryError)
+
+
 def suggested_workers(plan: Plan, *, cuda: bool) -> int:
     """Return one worker per accelerator, else one per core as far as memory reaches."""
     if cuda:

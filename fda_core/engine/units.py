@@ -11,6 +11,7 @@ from fda_core.engine.device import describe_device, fast_float32, float32_kernel
 from fda_core.engine.journal import Journal
 from fda_core.engine.merge_unit import run_merge
 from fda_core.engine.publish_unit import run_publish
+from fda_core.engine.resources import is_out_of_memory
 from fda_core.errors import NonFinite, OutOfDeviceMemory, OutOfHostMemory
 from fda_core.methods.registry import resolve
 from fda_core.storage.base import Storage
@@ -89,7 +90,7 @@ construct.microbatch lower; or use fewer --workers or a larger machine."
                 f"unit {unit.id} ran out of main memory", hint=hint, unit=unit.id
             ) from problem
         except RuntimeError as problem:
-            if "can't allocate memory" in str(problem) or "not enough memory" in str(problem):
+            if is_out_of_memory(problem):
                 raise OutOfHostMemory(
                     f"unit {unit.id} ran out of main memory: {problem}", hint=hint, unit=unit.id
                 ) from problem

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from fda_core.contract.recipe import Document
+from fda_core.errors import InternalError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from fda_core.methods.tensor_blocks import TensorBlocks
 
 CostClass = Literal["A", "B", "C", "E"]
 """A element-wise; B a few factorisations per matrix; C iterative per matrix; E per layer model."""
@@ -41,16 +44,25 @@ class TensorInputs:
 
     @property
     def is_matrix(self) -> bool:
-        """Say whether matrix methods treat it: two dimensions and inside a layer.
+        """Say whether matrix methods treat it."""
+        return is_layer_matrix(self.layer, self.base.shape)
 
-        Embeddings are two-dimensional but no linear maps of activations; a spectral method
-        on (vocabulary, width) is neither published nor affordable.
-        """
-        return self.base.ndim == 2 and self.layer is not None
+
+def is_layer_matrix(layer: int | None, shape: Sequence[int]) -> bool:
+    """Say whether matrix methods treat such a tensor: two dimensions and inside a layer.
+
+    Embeddings are two-dimensional but no linear maps of activations; a spectral method on
+    (vocabulary, width) is neither published nor affordable.
+    """
+    return len(shape) == 2 and layer is not None
 
 
 class Method(ABC):
-    """A named way to merge. One subclass per file; the registry lists them."""
+    """A named way to merge. One subclass per file; the registry lists them.
+
+    Tensors of which `merges_blocks` says so are merged by `merge_blocks`, from blocks that fit
+    the cache; of others the method is given the whole. `merge_tensor` takes any.
+    """
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -73,6 +85,27 @@ class Method(ABC):
 
     def __init__(self, parameters: MethodParameters) -> None:
         self.parameters = parameters
+
+    def merges_blocks(self, *, layer: int | None, shape: Sequence[int]) -> bool:  # noqa: ARG002
+        """Say whether `merge_blocks` merges a tensor of this layer and shape."""
+        return False
+
+    @property
+    def single_pass(self) -> bool:
+        """Say whether `merge_blocks` goes through a tensor once, so that nothing need be held.
+
+        To find that no expert changed a tensor it may begin twice.
+        """
+        return False
+
+    def merge_blocks(self, source: TensorBlocks) -> Iterator[Tensor]:
+        """Yield the merged tensor in flat blocks, in order, in the compute dtype.
+
+        A block that was yielded is the caller's until it asks for the next. May go through the
+        tensor as often as it likes before; in the last pass each block is yielded before the
+        next is cut.
+        """
+        raise InternalError(f"{self.name} merges {source.name} whole")
 
     @abstractmethod
     def merge_tensor(self, inputs: TensorInputs) -> Tensor:

@@ -7,11 +7,13 @@ stays, where both codes keep int(β n) even if that is none.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
 
 from pydantic import Field
 
-from fda_core.methods.elementwise import keep_ranks_
+from fda_core.methods.elementwise import Keep, bands, keep_all
 from fda_core.methods.sparse import (
     Elected,
     ElectedParameters,
@@ -19,11 +21,9 @@ from fda_core.methods.sparse import (
     Summed,
     SummedParameters,
 )
-from fda_core.methods.sparsify import keep_ranks_in_rows_, rows_of
+from fda_core.methods.sparsify import keeping_ranks_in_rows
 from fda_core.methods.task_vector import TaskVectorParameters
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from fda_core.methods.tensor_blocks import TensorBlocks
 
 
 class BreadcrumbsParameters(TaskVectorParameters):
@@ -61,21 +61,29 @@ class SparseByBand(SparseMethod):
     cost = "A"
     parameters: BreadcrumbsParameters
 
-    def sparsify_(self, delta: Tensor, *, seed: int) -> float:  # noqa: ARG002
+    @property
+    def single_pass(self) -> bool:
+        """Say yes, if entries are ranked within rows."""
+        return self.parameters.scope == "row"
+
+    def keepers(self, source: TensorBlocks) -> list[Callable[[], Keep]]:
         """Keep a band of magnitudes; nothing makes up for the rest.
 
         Of equal magnitudes those that come first count as larger. Peak memory: nothing beyond
         the inputs, but four rows where a row is long.
         """
-        rows = rows_of(delta) if self.parameters.scope == "row" else delta.view(1, -1)
-        first, last = self.band(rows.shape[1])
-        if (first, last) == (0, rows.shape[1]):
-            return 1.0
-        if self.parameters.scope == "row":
-            keep_ranks_in_rows_(rows, first, last)
-        else:
-            keep_ranks_(delta.view(-1), first, last)
-        return 1.0
+        by_row = self.parameters.scope == "row"
+        count = source.row_length if by_row else source.numel
+        first, last = self.band(count)
+        if (first, last) == (0, count):
+            return [keep_all for _ in source.experts]
+        if by_row:
+            return [partial(keeping_ranks_in_rows, count, first, last) for _ in source.experts]
+        return bands(lambda: (deltas for _, deltas in source.blocks()), first, last)
+
+    def unit(self, source: TensorBlocks) -> int:
+        """Return the length of a row where entries are ranked in it."""
+        return source.row_length if self.parameters.scope == "row" else 1
 
     def band(self, count: int) -> tuple[int, int]:
         """Return how many of `count` entries are too large, and how many are not too small."""

@@ -7,10 +7,12 @@ from one generator over the model, so results agree in distribution, not bit for
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from pydantic import Field
 
+from fda_core.methods.elementwise import Keep, keep_all
 from fda_core.methods.sparse import (
     Elected,
     ElectedParameters,
@@ -18,12 +20,12 @@ from fda_core.methods.sparse import (
     SparseMethod,
     Summed,
     SummedParameters,
+    l1_factors,
+    mask_seeds,
 )
-from fda_core.methods.sparsify import absolute_sum, drop_
+from fda_core.methods.sparsify import dropping
 from fda_core.methods.task_vector import TASK_ARITHMETIC_SCALE, TaskVectorParameters
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from fda_core.methods.tensor_blocks import TensorBlocks
 
 
 class DareParameters(TaskVectorParameters):
@@ -63,17 +65,24 @@ class Dare(SparseMethod):
     cost = "A"
     parameters: DareParameters
 
-    def sparsify_(self, delta: Tensor, *, seed: int) -> float:
+    @property
+    def single_pass(self) -> bool:
+        """Say yes, unless absolute sums have to be known."""
+        return self.parameters.rescale == "inverse_probability" or self.parameters.density == 1
+
+    def keepers(self, source: TensorBlocks) -> list[Callable[[], Keep]]:
         """Drop entries at random. Peak memory: nothing beyond the inputs."""
+        density = self.parameters.density
+        if density == 1:
+            return [keep_all for _ in source.experts]
+        return [partial(dropping, density=density, seed=seed) for seed in mask_seeds(source)]
+
+    def made_up(self, source: TensorBlocks, keepers: Sequence[Callable[[], Keep]]) -> list[float]:
+        """Return one over the density, or the ratio of absolute sums."""
         settings = self.parameters
-        if settings.density == 1:
-            return 1.0
-        if settings.rescale == "inverse_probability":
-            drop_(delta, density=settings.density, seed=seed)
-            return 1 / settings.density
-        before = absolute_sum(delta)
-        drop_(delta, density=settings.density, seed=seed)
-        return before / (absolute_sum(delta) or 1.0)
+        if settings.rescale == "inverse_probability" or settings.density == 1:
+            return [1 / settings.density] * len(keepers)
+        return l1_factors(source, keepers, unit=1)
 
 
 class DareLinear(Dare, Summed):

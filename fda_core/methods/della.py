@@ -6,10 +6,13 @@ generator over the model; a row of one entry, 0/0 in the formula, keeps it with 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal
 
 from pydantic import Field, model_validator
 
+from fda_core.methods.elementwise import Keep, keep_all
 from fda_core.methods.sparse import (
     Elected,
     ElectedParameters,
@@ -17,12 +20,12 @@ from fda_core.methods.sparse import (
     SparseMethod,
     Summed,
     SummedParameters,
+    l1_factors,
+    mask_seeds,
 )
-from fda_core.methods.sparsify import absolute_sum, prune_by_rank_, rows_of
+from fda_core.methods.sparsify import pruning
 from fda_core.methods.task_vector import TaskVectorParameters
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from fda_core.methods.tensor_blocks import TensorBlocks
 
 
 class DellaParameters(TaskVectorParameters):
@@ -82,24 +85,37 @@ class MagPrune(SparseMethod):
     cost = "A"
     parameters: DellaParameters
 
-    def sparsify_(self, delta: Tensor, *, seed: int) -> float:
+    @property
+    def single_pass(self) -> bool:
+        """Say yes, unless absolute sums have to be known."""
+        return self.parameters.rescale == "inverse_probability" or self.parameters.density == 1
+
+    def keepers(self, source: TensorBlocks) -> list[Callable[[], Keep]]:
         """Drop entries by their rank in the row along the last dimension.
 
         Peak memory: nothing beyond the inputs, but ten rows where a row is long.
         """
         settings = self.parameters
         if settings.density == 1:
-            return 1.0
-        inverse = settings.rescale == "inverse_probability"
-        before = 1.0 if inverse else absolute_sum(delta)
-        prune_by_rank_(
-            rows_of(delta),
+            return [keep_all for _ in source.experts]
+        begin = partial(
+            pruning,
+            source.row_length,
             lowest=settings.density - settings.epsilon,
             highest=settings.density + settings.epsilon,
-            inverse=inverse,
-            seed=seed,
+            inverse=settings.rescale == "inverse_probability",
         )
-        return 1.0 if inverse else before / (absolute_sum(delta) or 1.0)
+        return [partial(begin, seed=seed) for seed in mask_seeds(source)]
+
+    def made_up(self, source: TensorBlocks, keepers: Sequence[Callable[[], Keep]]) -> list[float]:
+        """Return the ratio of absolute sums where entries are not divided by probabilities."""
+        if self.parameters.rescale == "inverse_probability" or self.parameters.density == 1:
+            return [1.0] * len(keepers)
+        return l1_factors(source, keepers, unit=self.unit(source))
+
+    def unit(self, source: TensorBlocks) -> int:
+        """Return the length of a row."""
+        return source.row_length
 
 
 class Della(MagPrune, Elected):

@@ -6,7 +6,8 @@ processor's cache, so that nothing here needs another tensor's worth of memory.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from fda_core.methods.lazy_torch import torch
@@ -51,6 +52,15 @@ def places_of(mask: Tensor) -> Tensor:
     return torch.from_numpy(mask.numpy().nonzero()[0])
 
 
+def count_true(mask: Tensor) -> int:
+    """Return how many elements of a mask are true; on the CPU by NumPy."""
+    if mask.device.type != "cpu":
+        return int(torch.count_nonzero(mask))
+    import numpy as np
+
+    return int(np.count_nonzero(mask.numpy()))
+
+
 class Rank(NamedTuple):
     """An order statistic of magnitudes."""
 
@@ -63,52 +73,119 @@ class Rank(NamedTuple):
 
 def nth_largest_magnitude(flat: Tensor, n: int) -> Rank:
     """Return the n-th largest magnitude of a flat tensor, n counted from 1; exact."""
-    (rank,) = order_statistics(flat, [n])
+    ((rank,),) = order_statistics(lambda: zip(torch.split(flat, BLOCK)), [n])
     return rank
 
 
-def order_statistics(flat: Tensor, places: Sequence[int]) -> list[Rank]:
-    """Return the n-th largest magnitude of a flat tensor for each n of `places`; exact.
+def order_statistics(
+    passes: Callable[[], Iterable[Sequence[Tensor]]], places: Sequence[int]
+) -> list[list[Rank]]:
+    """Return, for each of several flat tensors, the n-th largest magnitude for each n; exact.
 
-    Bit patterns of non-negative floats are ordered like the floats, so the magnitude is found
-    16 bits at a time by counting: one pass over the tensor for all places, and for each place
-    one per further digit that counts the elements with the leading digits found so far. No
-    sorting, no copy. Needs 1 <= n <= numel and float32 or float64.
+    `passes` gives the tensors' blocks, of all side by side, each time it is called. Bit
+    patterns of non-negative floats are ordered like the floats, so magnitudes are found 16 bits
+    at a time by counting: one pass for the leading digit of all places, and one per further
+    digit that counts the elements with the leading digits found so far. No sorting, no copy.
+    Needs 1 <= n <= numel and float32 or float64.
     """
-    patterns, bits = (torch.int32, 32) if flat.dtype == torch.float32 else (torch.int64, 64)
-    blocks = torch.split(flat.view(patterns), BLOCK)
-    first = _count_digits(blocks, bits - DIGIT_BITS, leading=None)
-    ranks = []
-    for n in places:
-        counts, shift = first, bits - DIGIT_BITS
-        found, larger = _digit(counts, n)
-        digit = found
-        while shift:
-            shift -= DIGIT_BITS
-            counts = _count_digits(blocks, shift, leading=found)
-            digit, above = _digit(counts, n - larger)
-            found, larger = (found << DIGIT_BITS) | digit, larger + above
-        magnitude = torch.tensor(found, dtype=patterns).view(flat.dtype).item()
-        ranks.append(Rank(magnitude, larger, int(counts[digit])))
-    return ranks
+    searches: list[list[_Search]] = []
+    for parts in passes():
+        searches = searches or [[_Search(part, 0)] for part in parts]
+        for (first,), part in zip(searches, parts, strict=True):
+            first.add_leading(_patterns(part))
+    searches = [[first.copy(n) for n in places] for (first,) in searches]
+    while not all([search.narrow() for of_tensor in searches for search in of_tensor]):  # noqa: C419
+        for parts in passes():
+            for of_tensor, part in zip(searches, parts, strict=True):
+                patterns = _patterns(part)
+                magnitudes = patterns & torch.iinfo(patterns.dtype).max
+                leading = magnitudes >> of_tensor[0].shift + DIGIT_BITS
+                for search in of_tensor:
+                    search.add(magnitudes, leading)
+    return [[search.rank() for search in of_tensor] for of_tensor in searches]
 
 
-def _count_digits(blocks: Sequence[Tensor], shift: int, *, leading: int | None) -> Tensor:
-    """Count the digits at `shift` of magnitudes' patterns, of those with these leading digits."""
-    size = 2 ** (DIGIT_BITS - 1 if leading is None else DIGIT_BITS)  # the first lacks the sign
-    counts = torch.zeros(size, dtype=torch.int64, device=blocks[0].device)
-    held: list[Tensor] = []
-    for number, block in enumerate(blocks, start=1):
-        magnitudes = block & torch.iinfo(block.dtype).max
-        if leading is not None:
-            alike = torch.eq(magnitudes >> (shift + DIGIT_BITS), leading)
-            magnitudes = magnitudes[places_of(alike)]
-        held.append(magnitudes)
-        if number == len(blocks) or sum(map(len, held)) >= BLOCK:
-            found = held[0] if len(held) == 1 else torch.cat(held)
-            counts += torch.bincount((found >> shift) & (size - 1), minlength=size)
-            held.clear()
-    return counts
+def _patterns(block: Tensor) -> Tensor:
+    return block.view(torch.int32 if block.dtype == torch.float32 else torch.int64)
+
+
+class _Search:
+    """The search for one order statistic: counts of a digit among magnitudes that lead alike."""
+
+    def __init__(self, like: Tensor, n: int) -> None:
+        self._like = like.new_empty(0)
+        self._n = n
+        self._found = -1
+        self._larger = 0
+        self._equal = 0
+        self.shift = 8 * like.itemsize - DIGIT_BITS
+        self._start()
+
+    def _start(self) -> None:
+        size = 2 ** (DIGIT_BITS - 1 if self._found < 0 else DIGIT_BITS)  # no sign at first
+        self._counts = torch.zeros(size, dtype=torch.int64, device=self._like.device)
+        self._waiting: Tensor | None = None
+        self._waiting_count = 0
+
+    def copy(self, n: int) -> _Search:
+        """Return a search for the n-th that shares the counts of the leading digit."""
+        self._count_waiting()
+        other = _Search(self._like, n)
+        other._counts = self._counts
+        return other
+
+    def add_leading(self, patterns: Tensor) -> None:
+        """Count the leading digits of a block's magnitudes."""
+        self._hold((patterns >> self.shift).bitwise_and_(len(self._counts) - 1))
+
+    def add(self, magnitudes: Tensor, leading: Tensor) -> None:
+        """Count the digits of a block's magnitudes, of those with the digits found so far."""
+        alike = magnitudes[places_of(equals(leading, self._found))]
+        self._hold((alike >> self.shift).bitwise_and_(len(self._counts) - 1))
+
+    def _hold(self, digits: Tensor) -> None:
+        """Count digits, few of them together with those that follow.
+
+        These wait in memory of their own: small tensors kept between large ones that come and
+        go would leave holes in the heap, one for every block.
+        """
+        count, room = digits.numel(), BLOCK // 4
+        if count > room // 2:
+            self._count(digits)
+            return
+        if self._waiting is None:
+            self._waiting = digits.new_empty(room)
+        if self._waiting_count + count > room:
+            self._count_waiting()
+        self._waiting[self._waiting_count : self._waiting_count + count] = digits
+        self._waiting_count += count
+
+    def _count_waiting(self) -> None:
+        if self._waiting is not None and self._waiting_count:
+            self._count(self._waiting[: self._waiting_count])
+            self._waiting_count = 0
+
+    def _count(self, digits: Tensor) -> None:
+        self._counts += torch.bincount(digits, minlength=len(self._counts))
+
+    def narrow(self) -> bool:
+        """Take the digit that the counts show; say whether it was the last."""
+        self._count_waiting()
+        digit, above = _digit(self._counts, self._n - self._larger)
+        self._larger += above
+        self._equal = int(self._counts[digit])
+        self._found = digit if self._found < 0 else (self._found << DIGIT_BITS) | digit
+        if self.shift == 0:
+            return True
+        self.shift -= DIGIT_BITS
+        self._start()
+        return False
+
+    def rank(self) -> Rank:
+        """Return what was found."""
+        patterns = torch.int32 if self._like.dtype == torch.float32 else torch.int64
+        found = torch.tensor(self._found, dtype=patterns).view(self._like.dtype)
+        return Rank(found.item(), self._larger, self._equal)
 
 
 def _digit(counts: Tensor, n: int) -> tuple[int, int]:
@@ -116,6 +193,15 @@ def _digit(counts: Tensor, n: int) -> tuple[int, int]:
     from_top = counts.flip(0).cumsum(0)
     place = int(torch.searchsorted(from_top, n))
     return len(counts) - 1 - place, int(from_top[place - 1]) if place else 0
+
+
+Keep = Callable[["Tensor"], None]
+"""Zero entries of the next block of a flat tensor, in place."""
+
+
+def keep_all() -> Keep:
+    """Return what zeroes nothing."""
+    return lambda _: None
 
 
 def keep_largest_(flat: Tensor, n: int, *, ties: bool) -> Tensor:
@@ -128,10 +214,19 @@ def keep_largest_(flat: Tensor, n: int, *, ties: bool) -> Tensor:
         return flat
     if not ties:
         return keep_ranks_(flat, 0, n)
-    threshold = nth_largest_magnitude(flat, n).magnitude
+    keep = at_least(nth_largest_magnitude(flat, n).magnitude)
     for block in torch.split(flat, BLOCK):
-        block.mul_(block.abs().ge_(threshold))
+        keep(block)
     return flat
+
+
+def at_least(magnitude: float) -> Keep:
+    """Return what zeroes smaller magnitudes."""
+
+    def keep(block: Tensor) -> None:
+        block.mul_(block.abs().ge_(magnitude))
+
+    return keep
 
 
 def keep_ranks_(flat: Tensor, first: int, last: int) -> Tensor:
@@ -140,21 +235,50 @@ def keep_ranks_(flat: Tensor, first: int, last: int) -> Tensor:
     Rank 1 is the largest; of equal magnitudes the one that comes first ranks higher. Needs
     0 <= first < last <= numel. A dropped infinity becomes NaN, not a number that looks sound.
     """
-    lower, *above = order_statistics(flat, [last, first] if first else [last])
+    bounds = band_places(first, last)
+    (ranks,) = order_statistics(lambda: zip(torch.split(flat, BLOCK)), bounds)
+    keep = band(ranks, first, last)
+    for block in torch.split(flat, BLOCK):
+        keep(block)
+    return flat
+
+
+def band_places(first: int, last: int) -> list[int]:
+    """Return the places of the order statistics that `band` needs."""
+    return [last, first] if first else [last]
+
+
+def band(ranks: Sequence[Rank], first: int, last: int) -> Keep:
+    """Return what keeps ranks `first` + 1 to `last` of a tensor whose blocks come in order."""
+    lower, *above = ranks
     passed = _passed(lower, last)
     above_passed = _passed(above[0], first) if above else None
-    for block in torch.split(flat, BLOCK):
+
+    def keep(block: Tensor) -> None:
+        nonlocal passed, above_passed
         magnitudes = block.abs()
-        kept = torch.ge(magnitudes, lower.magnitude, out=torch.empty_like(magnitudes))
+        inside = torch.gt if passed == 0 else torch.ge
+        kept = inside(magnitudes, lower.magnitude, out=torch.empty_like(magnitudes))
         if above:
-            kept.mul_(torch.lt(magnitudes, above[0].magnitude, out=torch.empty_like(magnitudes)))
-        if above_passed is not None:
-            equal = magnitudes == above[0].magnitude
+            below = torch.le if above_passed == 0 else torch.lt
+            top = above[0].magnitude
+            kept.mul_(below(magnitudes, top, out=torch.empty_like(magnitudes)))
+        if above_passed:
+            equal = equals(magnitudes, above[0].magnitude)
             above_passed = _set_after_(kept, equal, above_passed, to=1)
-        if passed is not None:
-            passed = _set_after_(kept, magnitudes == lower.magnitude, passed, to=0)
+        if passed:
+            passed = _set_after_(kept, equals(magnitudes, lower.magnitude), passed, to=0)
         block.mul_(kept)
-    return flat
+
+    return keep
+
+
+def bands(
+    passes: Callable[[], Iterable[Sequence[Tensor]]], first: int, last: int
+) -> list[Callable[[], Keep]]:
+    """Return what begins `band` for each of several flat tensors, given by their blocks."""
+    found = order_statistics(passes, band_places(first, last))
+    return [partial(band, ranks, first, last) for ranks in found]
 
 
 def _passed(rank: Rank, n: int) -> int | None:
@@ -165,18 +289,37 @@ def _passed(rank: Rank, n: int) -> int | None:
 
 def _set_after_(kept: Tensor, equal: Tensor, passed: int, *, to: float) -> int:
     """Set `kept` at all equals but the first `passed`; return how many are still to pass."""
-    places = places_of(equal)
-    kept.index_fill_(0, places[passed:], to)
-    return passed - min(passed, len(places))
+    count = count_true(equal)
+    if count > passed:
+        kept.index_fill_(0, places_of(equal)[passed:], to)
+    return passed - min(passed, count)
 
 
 def majority_sign(flats: Sequence[Tensor]) -> int:
     """Return the sign that most coordinates of Σ_e x_e have: 1, -1, or 0 for a draw."""
-    balance = 0
-    for parts in zip(*(torch.split(flat, BLOCK) for flat in flats), strict=True):
-        total = _total(parts)
-        balance += int(torch.count_nonzero(total > 0)) - int(torch.count_nonzero(total < 0))
+    blocks = zip(*(torch.split(flat, BLOCK) for flat in flats), strict=True)
+    balance = sum(sign_balance(parts) for parts in blocks)
     return (balance > 0) - (balance < 0)
+
+
+def sign_balance(parts: Sequence[Tensor]) -> int:
+    """Return how many more coordinates of Σ_e x_e are above zero than below."""
+    total = _total(parts)
+    return count_above_zero(total) - count_above_zero(total.neg_())
+
+
+def count_above_zero(flat: Tensor) -> int:
+    """Return how many elements are; on the CPU by NumPy, which takes a fifth of the time."""
+    if flat.device.type != "cpu":
+        return int(torch.count_nonzero(flat > 0))
+    return count_true(torch.from_numpy(flat.numpy() > 0))
+
+
+def equals(flat: Tensor, value: float) -> Tensor:
+    """Return where elements are a value; on the CPU by NumPy, which takes a fifth of the time."""
+    if flat.device.type != "cpu":
+        return flat == value
+    return torch.from_numpy(flat.numpy() == value)
 
 
 def disjoint_sum(

@@ -7,7 +7,7 @@ the start makes of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import Field, field_validator, model_validator
@@ -18,6 +18,7 @@ from fda_core.contract.recipe import MethodSpec
 from fda_core.methods import base, registry
 from fda_core.methods.lazy_torch import torch
 from fda_core.methods.task_arithmetic import TaskArithmetic
+from fda_core.methods.tensor_blocks import TensorBlocks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,6 +83,21 @@ class Fda(base.Method):
     def merge_tensor(self, inputs: base.TensorInputs) -> Tensor:
         """Return the start's tensor."""
         return inputs.base if self.start is None else self.start.merge_tensor(inputs)
+
+    def merges_blocks(self, *, layer: int | None, shape: Sequence[int]) -> bool:
+        """Say whether the start merges such a tensor in blocks; the base alone can be."""
+        return self.start is None or self.start.merges_blocks(layer=layer, shape=shape)
+
+    @property
+    def single_pass(self) -> bool:
+        """Say what the start says."""
+        return self.start is None or self.start.single_pass
+
+    def merge_blocks(self, source: TensorBlocks) -> Iterator[Tensor]:
+        """Yield the start's tensor."""
+        if self.start is not None:
+            return self.start.merge_blocks(source)
+        return (base for base, _ in source.blocks())
 
     def coefficient_deltas(
         self,

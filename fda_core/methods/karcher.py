@@ -9,14 +9,15 @@ formula divides by zero, does not pull.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from fda_core.methods.base import TensorInputs
 from fda_core.methods.lazy_torch import torch
-from fda_core.methods.spherical import add_surplus_, cosines, inner_products, weighted_rows_
-from fda_core.methods.task_vector import TaskVectorMethod, TaskVectorParameters
+from fda_core.methods.spherical import Vectors, cosines, products_of_blocks, weighted_blocks
+from fda_core.methods.task_vector import DeltaBlock, ElementwiseMethod, TaskVectorParameters
+from fda_core.methods.tensor_blocks import TensorBlocks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +35,7 @@ class KarcherParameters(TaskVectorParameters):
     )
 
 
-class Karcher(TaskVectorMethod):
+class Karcher(ElementwiseMethod):
     """θ = mean ‖θ_e‖ · u, u the mean direction: Σ φ_e/sin φ_e (u_e − cos φ_e u) = 0 at it.
 
     u_e = θ_e/‖θ_e‖, cos φ_e = u·u_e; per tensor, experts counting alike, the base not among
@@ -52,11 +53,11 @@ class Karcher(TaskVectorMethod):
     Parameters = KarcherParameters
     parameters: KarcherParameters
 
-    def merged_delta(self, inputs: TensorInputs) -> Tensor:
-        """Return the mean less the base. Peak memory: nothing beyond the inputs."""
-        origin = inputs.base.reshape(1, -1)
-        vectors = [delta.reshape(1, -1) for delta in inputs.deltas]
-        products = inner_products(vectors, origin=origin).cpu()
+    def delta_blocks(self, source: TensorBlocks) -> Iterator[DeltaBlock]:
+        """Yield the mean less the base, in the second pass."""
+        whole = Vectors(1, source.numel)
+        products = products_of_blocks(source, whole, from_origin=True)
+        device, products = products.device, products.cpu()
         lengths = products[0].diagonal().sqrt()
         directed = lengths > 0
         factors = torch.zeros_like(lengths)
@@ -66,9 +67,7 @@ class Karcher(TaskVectorMethod):
                 angles, tolerance=self.parameters.tol, sweeps=self.parameters.max_iter
             )
             factors[directed] = lengths.mean() * mean / lengths[directed]
-        factors = factors.to(origin.device)[None]
-        total = weighted_rows_(vectors, factors)
-        return add_surplus_(total, origin, factors).view(inputs.base.shape)
+        return weighted_blocks(source, whole, factors.to(device)[None], from_origin=True)
 
 
 def mean_direction(angles: Tensor, *, tolerance: float, sweeps: int) -> Tensor:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 from pydantic import Field
 
 from fda_core.errors import BadParameter
-from fda_core.methods.base import TensorInputs
 from fda_core.methods.elementwise import sum_into_first
-from fda_core.methods.task_vector import TaskVectorMethod, TaskVectorParameters
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from fda_core.methods.task_vector import DeltaBlock, ElementwiseMethod, TaskVectorParameters
+from fda_core.methods.tensor_blocks import TensorBlocks
 
 
 class LinearParameters(TaskVectorParameters):
@@ -25,7 +21,7 @@ class LinearParameters(TaskVectorParameters):
     )
 
 
-class Linear(TaskVectorMethod):
+class Linear(ElementwiseMethod):
     """θ = Σ w_e θ_e / Σ w_e; without `normalize`, θ = Σ w_e θ_e. All float tensors alike.
 
     Computed from task vectors, Σ w_e θ_e = (Σ w_e) θ_0 + Σ w_e τ_e, which rounds the updates
@@ -42,18 +38,23 @@ class Linear(TaskVectorMethod):
     Parameters = LinearParameters
     parameters: LinearParameters
 
-    def keeps_base(self, inputs: TensorInputs) -> bool:
-        """Say whether the average is the base; a plain weighted sum of bases is not."""
-        return self.parameters.normalize and super().keeps_base(inputs)
+    @property
+    def single_pass(self) -> bool:
+        """Say yes."""
+        return True
 
-    def merged_delta(self, inputs: TensorInputs) -> Tensor:
-        """Return the weighted average less the base. Peak memory: nothing beyond the inputs."""
-        if self.parameters.normalize:
-            weights = normalized(inputs.weights)
-            return sum_into_first(inputs.deltas, weights=weights)
-        total = sum_into_first(inputs.deltas, weights=inputs.weights)
-        surplus = math.fsum(inputs.weights) - 1
-        return total.add_(inputs.base, alpha=surplus) if surplus else total
+    def keeps_base(self, source: TensorBlocks) -> bool:
+        """Say whether the average is the base; a plain weighted sum of bases is not."""
+        return self.parameters.normalize and super().keeps_base(source)
+
+    def delta_blocks(self, source: TensorBlocks) -> Iterator[DeltaBlock]:
+        """Yield the weighted average less the base. Peak memory: nothing beyond the inputs."""
+        normalize = self.parameters.normalize
+        weights = normalized(source.weights) if normalize else source.weights
+        surplus = 0.0 if normalize else math.fsum(source.weights) - 1
+        for base, deltas in source.blocks():
+            total = sum_into_first(deltas, weights=weights)
+            yield base, total.add_(base, alpha=surplus) if surplus else total
 
 
 def normalized(weights: Sequence[float]) -> list[float]:

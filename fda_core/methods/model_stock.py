@@ -7,16 +7,17 @@ one at a right angle; and t is kept between 0 and 1 unless asked otherwise.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from fda_core.errors import NumericsError
-from fda_core.methods.base import TensorInputs
 from fda_core.methods.elementwise import sum_into_first
 from fda_core.methods.lazy_torch import torch
-from fda_core.methods.spherical import cosines, inner_products
-from fda_core.methods.task_vector import TaskVectorMethod, TaskVectorParameters
+from fda_core.methods.spherical import Vectors, cosines, products_of_blocks
+from fda_core.methods.task_vector import DeltaBlock, ElementwiseMethod, TaskVectorParameters
+from fda_core.methods.tensor_blocks import TensorBlocks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +41,7 @@ class ModelStockParameters(TaskVectorParameters):
     )
 
 
-class ModelStock(TaskVectorMethod):
+class ModelStock(ElementwiseMethod):
     """θ = θ_0 + t · mean τ_e, t = k c/(1 + (k−1) c), c the mean cosine of pairs of τ_e.
 
     k is the number of experts that changed the tensor; t is 1 if that is one. Meant for
@@ -58,21 +59,23 @@ class ModelStock(TaskVectorMethod):
     Parameters = ModelStockParameters
     parameters: ModelStockParameters
 
-    def merged_delta(self, inputs: TensorInputs) -> Tensor:
-        """Return t · mean τ_e. Peak memory: nothing beyond the inputs.
+    def delta_blocks(self, source: TensorBlocks) -> Iterator[DeltaBlock]:
+        """Yield t · mean τ_e, in the second pass.
 
         Raises `NumericsError` at a pole of t, which `clamp` avoids.
         """
-        shape = inputs.base.shape
-        filters = shape[0] if self.parameters.filter_wise and len(shape) >= 2 else 1
-        rows = [delta.reshape(filters, -1) for delta in inputs.deltas]
-        products = inner_products(rows)
+        filters = source.shape[0] if self.parameters.filter_wise and len(source.shape) >= 2 else 1
+        vectors = Vectors(filters, source.numel // filters)
+        products = products_of_blocks(source, vectors)
         changed = (products.diagonal(dim1=1, dim2=2) > 0).sum(dim=1)
         pairs = (changed * (changed - 1) / 2).clamp(min=1)
         cosine = cosines(products).triu(diagonal=1).sum(dim=(1, 2)) / pairs
-        ratio = self._ratio(cosine, changed, name=inputs.name) / changed.clamp(min=1)
-        total = sum_into_first(rows)
-        return total.mul_(ratio[:, None].to(total.dtype)).view(shape)
+        ratio = self._ratio(cosine, changed, name=source.name) / changed.clamp(min=1)
+        blocks = zip(source.blocks(of=vectors.unit), vectors.parts(ratio[:, None]), strict=False)
+        for (base, deltas), of_block in blocks:
+            total = sum_into_first(deltas)
+            vectors.of(total).mul_(of_block.to(total.dtype))
+            yield base, total
 
     def _ratio(self, cosine: Tensor, count: Tensor, *, name: str) -> Tensor:
         """Return t for each filter."""

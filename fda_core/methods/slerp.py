@@ -8,24 +8,21 @@ beyond, to be divided by that sine.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterator
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from fda_core.methods.base import TensorInputs
 from fda_core.methods.lazy_torch import torch
 from fda_core.methods.spherical import (
-    add_surplus_,
+    Vectors,
     cosines,
     great_circle,
-    inner_products,
-    weighted_rows_,
+    products_of_blocks,
+    weighted_blocks,
 )
-from fda_core.methods.task_vector import TaskVectorMethod, TaskVectorParameters
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from fda_core.methods.task_vector import DeltaBlock, ElementwiseMethod, TaskVectorParameters
+from fda_core.methods.tensor_blocks import TensorBlocks
 
 STRAIGHT = 0.9995
 """Above this |cos| slerp interpolates linearly. mergekit."""
@@ -46,7 +43,7 @@ class SlerpParameters(TaskVectorParameters):
     )
 
 
-class Slerp(TaskVectorMethod):
+class Slerp(ElementwiseMethod):
     """θ = sin((1−t)Ω)/sin Ω · a + sin(tΩ)/sin Ω · b with cos Ω = a·b/(‖a‖ ‖b‖), per tensor.
 
     Between two experts in the recipe's order, which matters; with one expert, from the base to
@@ -65,16 +62,14 @@ class Slerp(TaskVectorMethod):
     Parameters = SlerpParameters
     parameters: SlerpParameters
 
-    def merged_delta(self, inputs: TensorInputs) -> Tensor:
-        """Return the interpolation less the base. Peak memory: nothing beyond the inputs."""
-        origin = inputs.base.reshape(1, -1)
-        ends = [delta.reshape(1, -1) for delta in inputs.deltas]
-        still = origin.new_zeros(1, 1).expand_as(origin)
-        pair = ends if len(ends) == 2 else [still, *ends]
-        cosine = cosines(inner_products(pair, origin=origin))[:, 0, 1]
+    def delta_blocks(self, source: TensorBlocks) -> Iterator[DeltaBlock]:
+        """Yield the interpolation less the base, in the second pass."""
+        whole = Vectors(1, source.numel)
+        alone = len(source.experts) == 1
+        products = products_of_blocks(source, whole, from_origin=True, and_origin=alone)
+        cosine = cosines(products)[:, 0, 1]
         factors = great_circle(cosine, self.parameters.t, straight=cosine.abs() > STRAIGHT)
-        total = weighted_rows_(ends, factors[:, -len(ends) :])
-        return add_surplus_(total, origin, factors).view(inputs.base.shape)
+        return weighted_blocks(source, whole, factors, from_origin=True)
 
 
 class NuslerpParameters(TaskVectorParameters):
@@ -100,7 +95,7 @@ class NuslerpParameters(TaskVectorParameters):
         return self
 
 
-class Nuslerp(TaskVectorMethod):
+class Nuslerp(ElementwiseMethod):
     """Slerp with t = w_2/(w_1 + w_2), on task vectors by default. All float tensors alike.
 
     x = sin((1−t)Ω)/sin Ω · x_1 + sin(tΩ)/sin Ω · x_2 with Ω the angle between x_1 and x_2;
@@ -121,35 +116,28 @@ class Nuslerp(TaskVectorMethod):
     Parameters = NuslerpParameters
     parameters: NuslerpParameters
 
-    def merged_delta(self, inputs: TensorInputs) -> Tensor:
-        """Return the interpolation. Peak memory: nothing beyond the inputs, in place if flat."""
-        if len(inputs.deltas) == 1:
-            return inputs.deltas[0]
-        origin = self._vectors(inputs.base) if self.parameters.on == "parameters" else None
-        ends = [self._vectors(delta) for delta in inputs.deltas]
-        products = inner_products(ends, origin=origin)
+    def delta_blocks(self, source: TensorBlocks) -> Iterator[DeltaBlock]:
+        """Yield the interpolation, in the second pass."""
+        if len(source.experts) == 1:
+            return ((base, delta) for base, (delta,) in source.blocks())
+        vectors = self._vectors(source)
+        from_origin = self.parameters.on == "parameters"
+        products = products_of_blocks(source, vectors, from_origin=from_origin)
         cosine = cosines(products)[:, 0, 1]
         flat = torch.sin(torch.arccos(cosine)).abs() < FLAT
-        factors = great_circle(cosine, _share(*inputs.weights), straight=flat)
+        factors = great_circle(cosine, _share(*source.weights), straight=flat)
         alone = (products.diagonal(dim1=1, dim2=2) == 0).any(dim=1)
         factors.masked_fill_(alone[:, None], 1)
-        total = weighted_rows_(ends, factors)
-        if origin is not None:
-            add_surplus_(total, origin, factors)
-        return self._tensor(total, inputs.base.shape)
+        return weighted_blocks(source, vectors, factors, from_origin=from_origin)
 
-    def _vectors(self, tensor: Tensor) -> Tensor:
-        """Return the vectors between which angles are taken, as rows."""
-        if self.parameters.flatten or tensor.ndim < 2:
-            return tensor.reshape(1, -1)
+    def _vectors(self, source: TensorBlocks) -> Vectors:
+        """Return the vectors between which angles are taken."""
+        if self.parameters.flatten or len(source.shape) < 2:
+            return Vectors(1, source.numel)
         if self.parameters.row_wise:
-            return tensor.reshape(tensor.shape[0], -1).T
-        return tensor.reshape(-1, tensor.shape[-1])
-
-    def _tensor(self, vectors: Tensor, shape: Sequence[int]) -> Tensor:
-        """Return the tensor that has these vectors."""
-        turned = self.parameters.row_wise and len(shape) >= 2
-        return (vectors.T if turned else vectors).reshape(shape)
+            first = source.shape[0]
+            return Vectors(source.numel // first, first, across=True)
+        return Vectors(source.numel // source.row_length, source.row_length)
 
 
 def _share(first: float, second: float) -> float:

@@ -8,19 +8,17 @@ and only entries with that sign are summed. A method is a sparsifier with one of
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 from pydantic import Field
 
-from fda_core.methods.base import TensorInputs
-from fda_core.methods.elementwise import disjoint_sum, sum_into_first
+from fda_core.methods.elementwise import Keep, disjoint_sum, sum_into_first
 from fda_core.methods.linear import normalized
-from fda_core.methods.task_vector import TaskVectorMethod, TaskVectorParameters
+from fda_core.methods.sparsify import AbsoluteSum
+from fda_core.methods.task_vector import DeltaBlock, ElementwiseMethod, TaskVectorParameters
+from fda_core.methods.tensor_blocks import Block, TensorBlocks
 from fda_core.seeds import derive
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Rescale = Literal["inverse_probability", "l1"]
 
@@ -41,36 +39,72 @@ class ElectedParameters(TaskVectorParameters):
     )
 
 
-class SparseMethod(TaskVectorMethod):
+class SparseMethod(ElementwiseMethod):
     """A sparsifier and a sum."""
 
     uses_weights = True
     workspace_tensors = 0.25
 
-    def merged_delta(self, inputs: TensorInputs) -> Tensor:
-        """Return the sum of the sparsified, weighted task vectors.
+    def delta_blocks(self, source: TensorBlocks) -> Iterator[DeltaBlock]:
+        """Yield the sum of the sparsified, weighted task vectors.
 
         Peak memory: see the sparsifier; the sums need none.
         """
-        deltas = [delta.contiguous() for delta in inputs.deltas]
-        made_up = [
-            self.sparsify_(delta, seed=derive(inputs.seed, "mask", inputs.name, expert))
-            for delta, expert in zip(deltas, inputs.experts, strict=True)
-        ]
-        return self.combined(deltas, weights=inputs.weights, made_up=made_up)
+        keepers = self.keepers(source)
+        unit = self.unit(source)
+
+        def sparse() -> Iterator[Block]:
+            keeps = [begin() for begin in keepers]
+            for base, deltas in source.blocks(of=unit):
+                for keep, delta in zip(keeps, deltas, strict=True):
+                    keep(delta)
+                yield base, deltas
+
+        made_up = self.made_up(source, keepers)
+        return self.combined(sparse, weights=source.weights, made_up=made_up)
 
     @abstractmethod
-    def sparsify_(self, delta: Tensor, *, seed: int) -> float:
-        """Zero entries of a contiguous task vector; return the factor that makes up for them.
+    def keepers(self, source: TensorBlocks) -> list[Callable[[], Keep]]:
+        """Return, for each task vector, what begins to zero entries block by block.
 
-        `seed` belongs to the tensor and the expert. All of it may be zero.
+        May go through the tensor first. Each call begins anew, and does the same again.
         """
+
+    def made_up(
+        self,
+        source: TensorBlocks,  # noqa: ARG002
+        keepers: Sequence[Callable[[], Keep]],
+    ) -> list[float]:
+        """Return f_e for each task vector; may go through the tensor."""
+        return [1.0] * len(keepers)
+
+    def unit(self, source: TensorBlocks) -> int:  # noqa: ARG002
+        """Return how many elements have to be in one block."""
+        return 1
 
     @abstractmethod
     def combined(
-        self, deltas: Sequence[Tensor], *, weights: Sequence[float], made_up: Sequence[float]
-    ) -> Tensor:
-        """Return the merged delta; may overwrite the deltas."""
+        self,
+        sparse: Callable[[], Iterator[Block]],
+        *,
+        weights: Sequence[float],
+        made_up: Sequence[float],
+    ) -> Iterator[DeltaBlock]:
+        """Yield the merged delta from passes over the sparsified task vectors."""
+
+
+def l1_factors(
+    source: TensorBlocks, keepers: Sequence[Callable[[], Keep]], *, unit: int
+) -> list[float]:
+    """Return Σ |τ_e| before sparsifying over that after, in one pass."""
+    keeps = [begin() for begin in keepers]
+    before, after = ([AbsoluteSum() for _ in keeps] for _ in range(2))
+    for _, deltas in source.blocks(of=unit):
+        for e, delta in enumerate(deltas):
+            before[e].add(delta)
+            keeps[e](delta)
+            after[e].add(delta)
+    return [a.result() / (b.result() or 1.0) for a, b in zip(before, after, strict=True)]
 
 
 class Summed(SparseMethod):
@@ -79,11 +113,17 @@ class Summed(SparseMethod):
     parameters: SummedParameters
 
     def combined(
-        self, deltas: Sequence[Tensor], *, weights: Sequence[float], made_up: Sequence[float]
-    ) -> Tensor:
-        """Return the weighted sum."""
+        self,
+        sparse: Callable[[], Iterator[Block]],
+        *,
+        weights: Sequence[float],
+        made_up: Sequence[float],
+    ) -> Iterator[DeltaBlock]:
+        """Yield the weighted sum."""
         shares = normalized(weights) if self.parameters.normalize else weights
-        return sum_into_first(deltas, weights=_products(shares, made_up))
+        factors = _products(shares, made_up)
+        for base, deltas in sparse():
+            yield base, sum_into_first(deltas, weights=factors)
 
 
 class Elected(SparseMethod):
@@ -92,18 +132,28 @@ class Elected(SparseMethod):
     parameters: ElectedParameters
 
     def combined(
-        self, deltas: Sequence[Tensor], *, weights: Sequence[float], made_up: Sequence[float]
-    ) -> Tensor:
-        """Return the sum or mean of what agrees."""
-        for delta, factor in zip(deltas, _products(weights, made_up), strict=True):
-            if factor != 1:
-                delta.mul_(factor)
-        flats = [delta.view(-1) for delta in deltas]
-        votes = self.votes(weights) if self.parameters.merge == "mean" else None
-        merged = disjoint_sum(flats, zero_sign=self.zero_sign(flats), votes=votes)
-        return merged.view_as(deltas[0])
+        self,
+        sparse: Callable[[], Iterator[Block]],
+        *,
+        weights: Sequence[float],
+        made_up: Sequence[float],
+    ) -> Iterator[DeltaBlock]:
+        """Yield the sum or mean of what agrees."""
+        factors = _products(weights, made_up)
 
-    def zero_sign(self, flats: Sequence[Tensor]) -> int:  # noqa: ARG002
+        def weighed() -> Iterator[Block]:
+            for base, deltas in sparse():
+                for delta, factor in zip(deltas, factors, strict=True):
+                    if factor != 1:
+                        delta.mul_(factor)
+                yield base, deltas
+
+        votes = self.votes(weights) if self.parameters.merge == "mean" else None
+        zero_sign = self.zero_sign(weighed)
+        for base, deltas in weighed():
+            yield base, disjoint_sum(deltas, zero_sign=zero_sign, votes=votes)
+
+    def zero_sign(self, weighed: Callable[[], Iterator[Block]]) -> int:  # noqa: ARG002
         """Return the sign elected where the sum is zero."""
         return 1
 
@@ -114,3 +164,8 @@ class Elected(SparseMethod):
 
 def _products(first: Sequence[float], second: Sequence[float]) -> list[float]:
     return [a * b for a, b in zip(first, second, strict=True)]
+
+
+def mask_seeds(source: TensorBlocks) -> list[int]:
+    """Return the seed of each expert's random mask: the tensor's and the expert's own."""
+    return [derive(source.seed, "mask", source.name, expert) for expert in source.experts]

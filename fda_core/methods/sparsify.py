@@ -1,8 +1,8 @@
 """Sparsifiers: which entries of a task vector stay, at random or by rank within rows.
 
-All work in place, in blocks of whole rows that fit a processor's cache, and need no other
-tensor's worth of memory; rows longer than a block are ranked whole, for ten times their size.
-Random words are drawn on the CPU, so that devices agree.
+All work in place on blocks that come in order, of whole rows where rows are ranked, and need no
+other tensor's worth of memory; rows longer than a block are ranked whole, for ten times their
+size. Random words are drawn on the CPU, so that devices agree.
 """
 
 from __future__ import annotations
@@ -16,38 +16,82 @@ from fda_core.methods.lazy_torch import torch
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
+    from fda_core.methods.elementwise import Keep
+
 WORD = 2**32
 """How many values a random word has: probabilities are exact to 2.3e-10."""
 
 
-def rows_of(tensor: Tensor) -> Tensor:
-    """Return a contiguous tensor as rows along its last dimension; a scalar is one row."""
-    return tensor.view(-1, tensor.shape[-1] if tensor.ndim else 1)
+SUMMED = 2**17
+"""Elements that are summed in the tensor's dtype, before sums are added up in float64."""
 
 
-def absolute_sum(tensor: Tensor) -> float:
-    """Return Σ |x| of a contiguous tensor."""
-    blocks = torch.split(tensor.view(-1), elementwise.BLOCK)
-    return sum(float(block.abs().sum()) for block in blocks)
+class AbsoluteSum:
+    """Σ |x| over a flat tensor whose blocks come in order; how it is cut changes nothing."""
+
+    def __init__(self) -> None:
+        self.total = 0.0
+        self._begun: list[Tensor] = []
+        self._missing = SUMMED
+
+    def add(self, block: Tensor) -> None:
+        """Count the next block."""
+        while block.numel() >= self._missing:
+            self._begun.append(block[: self._missing])
+            block = block[self._missing :]
+            self.total += self._of_begun()
+            self._begun, self._missing = [], SUMMED
+        if block.numel():
+            self._begun.append(block.clone())  # its memory is used again
+            self._missing -= block.numel()
+
+    def result(self) -> float:
+        """Return the sum over all blocks."""
+        return self.total + self._of_begun() if self._begun else self.total
+
+    def _of_begun(self) -> float:
+        joined = self._begun[0] if len(self._begun) == 1 else torch.cat(self._begun)
+        return float(joined.abs().sum())
 
 
 def drop_(tensor: Tensor, *, density: float, seed: int) -> None:
     """Zero each element of a contiguous tensor but with probability `density`."""
+    keep = dropping(density=density, seed=seed)
+    for block in torch.split(tensor.view(-1), elementwise.BLOCK):
+        keep(block)
+
+
+def dropping(*, density: float, seed: int) -> Keep:
+    """Return what zeroes each element of blocks but with probability `density`.
+
+    Blocks of an odd length but the last would change the words of those that follow.
+    """
     generator = torch.Generator().manual_seed(seed)
     threshold = int(_thresholds(torch.tensor(density, dtype=torch.float64)))
-    for block in torch.split(tensor.view(-1), elementwise.BLOCK):
+
+    def keep(block: Tensor) -> None:
         block.mul_(torch.lt(_words(block, generator), threshold, out=torch.empty_like(block)))
+
+    return keep
 
 
 def keep_ranks_in_rows_(rows: Tensor, first: int, last: int) -> None:
-    """Zero, in each row, all but the magnitudes that rank from `first` + 1 to `last`.
-
-    Rank 1 is the largest; of equal magnitudes the one that comes first ranks higher. Needs
-    0 <= first < last <= row length.
-    """
-    length = rows.shape[1]
+    """Zero, in each row, all but the magnitudes that rank from `first` + 1 to `last`."""
+    keep = keeping_ranks_in_rows(rows.shape[1], first, last)
     for block in _row_blocks(rows):
-        magnitudes = block.abs()
+        keep(block)
+
+
+def keeping_ranks_in_rows(length: int, first: int, last: int) -> Keep:
+    """Return what keeps, in each row of blocks of whole rows, a band of magnitudes.
+
+    Those that rank from `first` + 1 to `last`: rank 1 is the largest; of equal magnitudes the
+    one that comes first ranks higher. Needs 0 <= first < last <= row length.
+    """
+
+    def keep(block: Tensor) -> None:
+        rows = block.view(-1, length)
+        magnitudes = rows.abs()
         ascending = _sorted(magnitudes.clone())
         lowest = ascending[:, length - last, None]
         kept = torch.ge(magnitudes, lowest, out=torch.empty_like(magnitudes))
@@ -56,7 +100,9 @@ def keep_ranks_in_rows_(rows: Tensor, first: int, last: int) -> None:
             kept.mul_(torch.lt(magnitudes, highest, out=torch.empty_like(magnitudes)))
         for cut in (first, last):
             _correct_equals_(kept, magnitudes, ascending, first=first, last=last, cut=cut)
-        block.mul_(kept)
+        rows.mul_(kept)
+
+    return keep
 
 
 def _correct_equals_(
@@ -84,24 +130,36 @@ def _correct_equals_(
 def prune_by_rank_(
     rows: Tensor, *, lowest: float, highest: float, inverse: bool, seed: int
 ) -> None:
-    """Zero elements at random, those of small magnitude in their row more often.
+    """Zero elements at random, those of small magnitude in their row more often."""
+    keep = pruning(rows.shape[1], lowest=lowest, highest=highest, inverse=inverse, seed=seed)
+    for block in _row_blocks(rows):
+        keep(block)
 
-    The smallest stays with probability `lowest`, the largest with `highest`, those between
-    with steps of equal size; the only element of a row with the mean of both. Of equal
+
+def pruning(length: int, *, lowest: float, highest: float, inverse: bool, seed: int) -> Keep:
+    """Return what prunes blocks of whole rows of this length.
+
+    The smallest of a row stays with probability `lowest`, the largest with `highest`, those
+    between with steps of equal size; the only element of a row with the mean of both. Of equal
     magnitudes the one that comes first ranks lower. With `inverse`, what stays is divided by
     its probability.
     """
     generator = torch.Generator().manual_seed(seed)
-    length = rows.shape[1]
-    keep = torch.linspace(lowest, highest, length, dtype=torch.float64)
+    shares = torch.linspace(lowest, highest, length, dtype=torch.float64)
     if length == 1:
-        keep.fill_((lowest + highest) / 2)
-    thresholds = _thresholds(keep).to(rows.device)
-    factors = (1 / keep if inverse else torch.ones_like(keep)).to(rows)
-    for block in _row_blocks(rows):
-        kept = torch.lt(_words(block, generator), thresholds, out=torch.empty_like(block))
-        order = ascending_order(block)
-        block.mul_(torch.empty_like(block).scatter_(1, order, kept.mul_(factors)))
+        shares.fill_((lowest + highest) / 2)
+    thresholds = _thresholds(shares)
+    factors = 1 / shares if inverse else torch.ones_like(shares)
+
+    def keep(block: Tensor) -> None:
+        rows = block.view(-1, length)
+        below = thresholds.to(rows.device)
+        kept = torch.lt(_words(rows, generator), below, out=torch.empty_like(rows))
+        order = ascending_order(rows)
+        kept.mul_(factors.to(rows))
+        rows.mul_(torch.empty_like(rows).scatter_(1, order, kept))
+
+    return keep
 
 
 def ascending_order(rows: Tensor) -> Tensor:

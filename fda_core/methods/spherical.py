@@ -7,7 +7,9 @@ nothing, and the sum can be formed from task vectors, which rounds them less.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 from fda_core.methods import elementwise
@@ -15,6 +17,70 @@ from fda_core.methods.lazy_torch import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from fda_core.methods.task_vector import DeltaBlock
+    from fda_core.methods.tensor_blocks import TensorBlocks
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """How a tensor is read as vectors: n of length c, along its last or its first dimension."""
+
+    count: int
+    length: int
+    across: bool = False
+    """Whether each block has some elements of every vector, instead of all of some."""
+
+    @property
+    def unit(self) -> int:
+        """Return how many elements have to be in one block."""
+        if self.count == 1:
+            return 1
+        return self.count if self.across else self.length
+
+    def of(self, flat: Tensor) -> Tensor:
+        """Return a flat block as (vectors it has, elements it has of them)."""
+        if self.count == 1:
+            return flat.view(1, -1)
+        return flat.view(-1, self.count).T if self.across else flat.view(-1, self.length)
+
+    def parts(self, values: Tensor) -> Iterator[Tensor]:
+        """Yield of values by vector, (n, ...), those of the vectors in one block after another."""
+        if self.count == 1 or self.across:
+            yield from repeat(values)
+        else:
+            yield from torch.split(values, self.in_block)
+
+    @property
+    def in_block(self) -> int:
+        """Return how many vectors a block has whole."""
+        return max(1, elementwise.BLOCK // max(1, self.length))
+
+
+def products_of_blocks(
+    source: TensorBlocks,
+    vectors: Vectors,
+    *,
+    from_origin: bool = False,
+    and_origin: bool = False,
+) -> Tensor:
+    """Return `inner_products` of a tensor's task vectors in one pass.
+
+    With `from_origin`, of the base plus each; with `and_origin`, of the base as well, first.
+    """
+    count = len(source.experts) + and_origin
+    found: list[Tensor] = []
+    total: Tensor | None = None
+    for base, deltas in source.blocks(of=vectors.unit, at_most=elementwise.BLOCK // count):
+        rows = [vectors.of(delta) for delta in deltas]
+        if and_origin:
+            rows.insert(0, base.new_zeros(1, 1).expand_as(rows[0]))
+        products = inner_products(rows, origin=vectors.of(base) if from_origin else None)
+        if vectors.count == 1 or vectors.across:
+            total = products if total is None else total.add_(products)
+        else:
+            found.append(products)
+    return torch.cat(found) if total is None else total
 
 
 def inner_products(vectors: Sequence[Tensor], *, origin: Tensor | None = None) -> Tensor:
@@ -54,6 +120,21 @@ def great_circle(cosine: Tensor, t: float, *, straight: Tensor) -> Tensor:
     arc = torch.stack([torch.sin((1 - t) * angle), torch.sin(t * angle)], dim=1)
     line = torch.tensor([1 - t, t], dtype=cosine.dtype, device=cosine.device)
     return torch.where(straight[:, None], line, arc / torch.sin(angle)[:, None])
+
+
+def weighted_blocks(
+    source: TensorBlocks, vectors: Vectors, factors: Tensor, *, from_origin: bool = False
+) -> Iterator[DeltaBlock]:
+    """Yield Σ_e k_e τ_e by vector, with factors (n, m), block by block beside the base.
+
+    With `from_origin`, Σ k_e (θ_0 + τ_e) − θ_0.
+    """
+    blocks = zip(source.blocks(of=vectors.unit), vectors.parts(factors), strict=False)
+    for (base, deltas), of_block in blocks:
+        total = weighted_rows_([vectors.of(d) for d in deltas], of_block[:, -len(deltas) :])
+        if from_origin:
+            add_surplus_(total, vectors.of(base), of_block)
+        yield base, deltas[0]
 
 
 def weighted_rows_(vectors: Sequence[Tensor], factors: Tensor) -> Tensor:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 from pydantic import Field
 
-from fda_core.methods.base import TensorInputs
 from fda_core.methods.elementwise import sum_into_first
 from fda_core.methods.linear import normalized
 from fda_core.methods.task_vector import (
     TASK_ARITHMETIC_SCALE,
-    TaskVectorMethod,
+    DeltaBlock,
+    ElementwiseMethod,
     TaskVectorParameters,
 )
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from fda_core.methods.tensor_blocks import TensorBlocks
 
 
 class TaskArithmeticParameters(TaskVectorParameters):
@@ -31,7 +28,7 @@ class TaskArithmeticParameters(TaskVectorParameters):
     normalize: bool = Field(default=False, description="Divide by the sum of the weights.")
 
 
-class TaskArithmetic(TaskVectorMethod):
+class TaskArithmetic(ElementwiseMethod):
     """θ = θ_0 + λ Σ w_e τ_e, divided by Σ w_e with `normalize`. All float tensors alike.
 
     A negative weight forgets what its expert learned.
@@ -51,9 +48,16 @@ class TaskArithmetic(TaskVectorMethod):
         """Return the factor of each task vector in θ: λ w_e, divided by Σ w_e if normalised."""
         return [self.parameters.scale * share for share in self._shares(weights)]
 
-    def merged_delta(self, inputs: TensorInputs) -> Tensor:
-        """Return Σ w_e τ_e. Peak memory: nothing beyond the inputs."""
-        return sum_into_first(inputs.deltas, weights=self._shares(inputs.weights))
+    @property
+    def single_pass(self) -> bool:
+        """Say yes."""
+        return True
+
+    def delta_blocks(self, source: TensorBlocks) -> Iterator[DeltaBlock]:
+        """Yield Σ w_e τ_e. Peak memory: nothing beyond the inputs."""
+        shares = self._shares(source.weights)
+        for base, deltas in source.blocks():
+            yield base, sum_into_first(deltas, weights=shares)
 
     def _shares(self, weights: Sequence[float]) -> Sequence[float]:
         return normalized(weights) if self.parameters.normalize else weights

@@ -8,14 +8,16 @@ methods that are defined on matrices only, what happens to all other tensors.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from fda_core.methods.base import Method, MethodParameters, TensorInputs
+from fda_core.errors import InternalError
+from fda_core.methods.base import Method, MethodParameters, TensorInputs, is_layer_matrix
 from fda_core.methods.elementwise import is_zero, sum_into_first
+from fda_core.methods.tensor_blocks import TensorBlocks, merged_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,41 +73,75 @@ class SpectralParameters(MatrixParameters):
     )
 
 
+DeltaBlock = tuple["Tensor", "Tensor | None"]
+"""A block of the base and of the merged delta before `scale`, or None for no delta."""
+
+
 class TaskVectorMethod(Method):
-    """A method that adds `scale` times one merged delta to the base."""
+    """A method that adds `scale` times one merged delta to the base.
+
+    The base comes back unchanged, to the bit, when the tensor is excluded, the scale is 0 or no
+    expert changed the tensor. Adding a zero would not do: it turns -0.0 into 0.0.
+    """
 
     parameters: TaskVectorParameters
 
     def merge_tensor(self, inputs: TensorInputs) -> Tensor:
-        """Return base + scale · delta, in the base's memory.
-
-        The base comes back unchanged, to the bit, when the tensor is excluded, the scale is 0
-        or no expert changed the tensor. Adding a zero would not do: it turns -0.0 into 0.0.
-        """
-        settings = self.parameters
-        if settings.scale == 0 or self.excludes(inputs.name) or self.keeps_base(inputs):
+        """Return base + scale · delta, in the base's memory."""
+        if self.merges_blocks(layer=inputs.layer, shape=inputs.base.shape):
+            return merged_whole(self.merge_blocks, inputs)
+        unchanged = all(is_zero(delta) for delta in inputs.deltas)
+        if unchanged or self._leaves(inputs.name):
             return inputs.base
         delta = self.merged_delta(inputs)
-        return inputs.base if delta is None else inputs.base.add_(delta, alpha=settings.scale)
+        return (
+            inputs.base if delta is None else inputs.base.add_(delta, alpha=self.parameters.scale)
+        )
+
+    def merge_blocks(self, source: TensorBlocks) -> Iterator[Tensor]:
+        """Yield base + scale · delta, block by block in the base's memory."""
+        if self._leaves(source.name) or self.keeps_base(source):
+            yield from (base for base, _ in source.blocks())
+            return
+        for base, delta in self.delta_blocks(source):
+            yield base if delta is None else base.add_(delta, alpha=self.parameters.scale)
+
+    def _leaves(self, name: str) -> bool:
+        return self.parameters.scale == 0 or self.excludes(name)
 
     def excludes(self, name: str) -> bool:
         """Say whether the parameters let a tensor of this name keep the base."""
         return any(fnmatchcase(name, pattern) for pattern in self.parameters.exclude)
 
-    def keeps_base(self, inputs: TensorInputs) -> bool:
+    def keeps_base(self, source: TensorBlocks) -> bool:
         """Say whether there is nothing to merge: every task vector is zero, or empty."""
-        return all(is_zero(delta) for delta in inputs.deltas)
+        return source.is_unchanged()
 
-    @abstractmethod
     def merged_delta(self, inputs: TensorInputs) -> Tensor | None:
-        """Return the delta before `scale`, or None for none.
+        """Return the delta of a tensor that is not merged in blocks; None for none.
 
         May overwrite the deltas, but not the base. At least one delta is not zero.
         """
+        raise InternalError(f"{self.name} merges {inputs.name} in blocks")
+
+    def delta_blocks(self, source: TensorBlocks) -> Iterator[DeltaBlock]:
+        """Yield, block by block, the base and the delta of a tensor that is merged in blocks.
+
+        May overwrite the deltas, but not the base. At least one delta is not zero.
+        """
+        raise InternalError(f"{self.name} merges {source.name} whole")
+
+
+class ElementwiseMethod(TaskVectorMethod):
+    """A method that merges every tensor in blocks."""
+
+    def merges_blocks(self, *, layer: int | None, shape: Sequence[int]) -> bool:  # noqa: ARG002
+        """Say yes."""
+        return True
 
 
 class MatrixMethod(TaskVectorMethod):
-    """A method defined on the matrices of layers; `others` says what the rest gets.
+    """A method defined on the matrices of layers; `others` says what the rest gets, in blocks.
 
     An expert that did not change a matrix takes no part in it: directions and norms of a zero
     matrix mean nothing.
@@ -113,10 +149,17 @@ class MatrixMethod(TaskVectorMethod):
 
     parameters: MatrixParameters
 
+    def merges_blocks(self, *, layer: int | None, shape: Sequence[int]) -> bool:
+        """Say whether a tensor is no matrix of a layer."""
+        return not is_layer_matrix(layer, shape)
+
+    @property
+    def single_pass(self) -> bool:
+        """Say yes, of what it does not see whole."""
+        return True
+
     def merged_delta(self, inputs: TensorInputs) -> Tensor | None:
-        """Return the matrix method's delta of a matrix, else what `others` says."""
-        if not inputs.is_matrix:
-            return other_delta(self.parameters.others, inputs.deltas)
+        """Return the matrix method's delta."""
         changed = [delta for delta in inputs.deltas if not is_zero(delta)]
         return self.matrix_delta(changed, name=inputs.name)
 
@@ -126,6 +169,11 @@ class MatrixMethod(TaskVectorMethod):
 
         There is at least one. May overwrite them. `name` is for error messages.
         """
+
+    def delta_blocks(self, source: TensorBlocks) -> Iterator[DeltaBlock]:
+        """Yield what `others` says."""
+        for base, deltas in source.blocks():
+            yield base, other_delta(self.parameters.others, deltas)
 
 
 def other_delta(others: Others, deltas: Sequence[Tensor]) -> Tensor | None:

@@ -8,13 +8,22 @@ negative entries), so that turning all signs around turns the result around.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from fda_core.methods.elementwise import keep_largest_, majority_sign
+from fda_core.methods.elementwise import (
+    Keep,
+    at_least,
+    bands,
+    keep_all,
+    order_statistics,
+    sign_balance,
+)
 from fda_core.methods.sparse import Elected, ElectedParameters
+from fda_core.methods.tensor_blocks import Block, TensorBlocks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,21 +63,31 @@ class Ties(Elected):
     Parameters = TiesParameters
     parameters: TiesParameters
 
-    def sparsify_(self, delta: Tensor, *, seed: int) -> float:  # noqa: ARG002
+    def keepers(self, source: TensorBlocks) -> list[Callable[[], Keep]]:
         """Trim to the largest entries; nothing makes up for the rest.
 
         Peak memory: nothing beyond the inputs.
         """
-        kept = int(self.parameters.density * delta.numel())
-        if self.parameters.rules == "paper":
-            keep_largest_(delta.view(-1), kept + 1, ties=True)
-        else:
-            keep_largest_(delta.view(-1), max(kept, 1), ties=False)
-        return 1.0
+        paper = self.parameters.rules == "paper"
+        kept = int(self.parameters.density * source.numel)
+        kept = kept + 1 if paper else max(kept, 1)
+        if kept >= source.numel:
+            return [keep_all for _ in source.experts]
 
-    def zero_sign(self, flats: Sequence[Tensor]) -> int:
+        def passes() -> Iterator[Sequence[Tensor]]:
+            return (deltas for _, deltas in source.blocks())
+
+        if not paper:
+            return bands(passes, 0, kept)
+        thresholds = [rank.magnitude for (rank,) in order_statistics(passes, [kept])]
+        return [partial(at_least, threshold) for threshold in thresholds]
+
+    def zero_sign(self, weighed: Callable[[], Iterator[Block]]) -> int:
         """Return the sign elected where the sum is zero."""
-        return majority_sign(flats) if self.parameters.rules == "paper" else 1
+        if self.parameters.rules == "mergekit":
+            return 1
+        balance = sum(sign_balance(deltas) for _, deltas in weighed())
+        return (balance > 0) - (balance < 0)
 
     def votes(self, weights: Sequence[float]) -> Sequence[float]:
         """Return one vote per entry, or the experts' weights under mergekit's rules."""
