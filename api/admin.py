@@ -5,11 +5,13 @@ from typing import Annotated, get_args
 import typer
 
 from api.auth.service import create_key
+from api.control.rebuild import rebuild
 from api.db.migrate import migrate
 from api.db.session import Database, open_engine
 from api.settings import Settings
 from fda_core.contract.rest.keys import KeyRequest, Role
 from fda_core.errors import BadParameter
+from fda_core.storage.resolve import storages
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -39,6 +41,34 @@ def make_key(
         raise typer.BadParameter(problem.message) from problem
     finally:
         database.close()
+
+
+@app.command("migrate")
+def bring_up_to_date() -> None:
+    """Make the tables, or bring them up to this version."""
+    database = Database(open_engine(Settings().database_url))
+    try:
+        migrate(database.engine)
+    finally:
+        database.close()
+
+
+@app.command("rebuild")
+def make_again() -> None:
+    """Make lost jobs again from the workspace (FDA_WORKSPACE); may run beside the service."""
+    settings = Settings()
+    database = Database(open_engine(settings.database_url))
+    try:
+        migrate(database.engine)
+        # Whoever may write the database may read what jobs left beside their outputs.
+        found = rebuild(database, storages(), settings.workspace)
+    finally:
+        database.close()
+    typer.echo(f"{len(found.made)} jobs made again, {len(found.known)} known before")
+    for job in found.unreadable:
+        typer.echo(f"job {job} cannot be read: see its job.json", err=True)
+    if found.unreadable:
+        raise typer.Exit(1)
 
 
 if __name__ == "__main__":

@@ -311,6 +311,7 @@ def message_of(
     queue: str,
     workspace: str,
     microbatch: int | None = None,
+    again: bool = False,
 ) -> Message:
     """Return the message that has a unit tried."""
     body = TryUnit(
@@ -323,7 +324,7 @@ def message_of(
         microbatch=microbatch,
         trace=dict(job.trace),
     )
-    return Message(body=body, queue=queue)
+    return Message(body=body, queue=queue, again=again)
 
 
 def planned_columns(plan: Plan, *, done: Mapping[str, UnitRecord], device: str) -> dict[str, Any]:
