@@ -1,7 +1,9 @@
 """`python -m api.admin`: what whoever runs the service needs before there is a key."""
 
+import sys
 from typing import Annotated, get_args
 
+import structlog
 import typer
 
 from api.auth.service import create_key
@@ -19,6 +21,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False)
 @app.callback()
 def main() -> None:
     """Look after the service's database (FDA_DATABASE_URL)."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 
 @app.command("create-key")
@@ -55,7 +58,10 @@ def bring_up_to_date() -> None:
 
 @app.command("rebuild")
 def make_again() -> None:
-    """Make lost jobs again from the workspace (FDA_WORKSPACE); may run beside the service."""
+    """Make lost jobs again from the workspace (FDA_WORKSPACE); the service may run meanwhile.
+
+    An SQLite database is removed with its -wal and -shm files. Keys are lost: make new ones.
+    """
     settings = Settings()
     database = Database(open_engine(settings.database_url))
     try:

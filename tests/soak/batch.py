@@ -36,7 +36,7 @@ def make_models(folder: Path) -> None:
         save_expert(base, folder / name, seed=seed)
 
 
-def recipes(models: str, outputs: str, count: int, *, steps: int = 20) -> list[dict[str, Any]]:
+def recipes(models: str, outputs: str, count: int, *, steps: int = 40) -> list[dict[str, Any]]:
     """Return recipes that differ by their seed: 11 units each, 6 of them constructions."""
     return [
         {
@@ -108,13 +108,14 @@ class Batch:
         """Return how long the batch has taken."""
         return time.monotonic() - self.began
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self, *, patience: float = 60) -> list[dict[str, Any]]:
         """Return the batch's jobs as they are now."""
-        return [row for row in self.service.pages("/v1/jobs") if row["id"] in self.jobs]
+        found = self.service.pages("/v1/jobs", patience=patience)
+        return [row for row in found if row["id"] in self.jobs]
 
-    def done_ratio(self) -> float:
+    def done_ratio(self, *, patience: float = 60) -> float:
         """Return which part of the units is done; 1 only when every job is over."""
-        rows = self.rows()
+        rows = self.rows(patience=patience)
         if all(row["state"] in OVER for row in rows):
             return 1.0
         # A job that is not planned yet has as many as the others.
