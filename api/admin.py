@@ -1,7 +1,9 @@
 """`python -m api.admin`: what whoever runs the service needs before there is a key."""
 
+import sys
 from typing import Annotated, get_args
 
+import structlog
 import typer
 
 from api.auth.service import create_key
@@ -19,6 +21,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False)
 @app.callback()
 def main() -> None:
     """Look after the service's database (FDA_DATABASE_URL)."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 
 @app.command("create-key")
@@ -45,7 +48,7 @@ def make_key(
 
 @app.command("migrate")
 def bring_up_to_date() -> None:
-    """Bring the database to the tables of this version; api and controller do it too."""
+    """Make the tables, or bring them up to this version."""
     database = Database(open_engine(Settings().database_url))
     try:
         migrate(database.engine)
@@ -55,21 +58,27 @@ def bring_up_to_date() -> None:
 
 
 @app.command("rebuild")
-def rebuild_jobs() -> None:
-    """Make the jobs that the workspace has and the database lacks; running ones go on."""
+def make_again() -> None:
+    """Make lost jobs again from the workspace (FDA_WORKSPACE); the service may run meanwhile.
+
+    An SQLite database is removed with its -wal and -shm files. Keys are lost: make new ones.
+    """
     settings = Settings()
     database = Database(open_engine(settings.database_url))
     try:
         migrate(database.engine)
-        found = rebuild(database, storages(settings.allowed), settings.workspace)
+        # Whoever may write the database may read what jobs left beside their outputs.
+        found = rebuild(database, storages(), settings.workspace)
     except FdaError as problem:
         typer.echo(f"{problem.code}: {problem.message}", err=True)
         raise typer.Exit(1) from problem
     finally:
         database.close()
-    typer.echo(f"{len(found.made)} jobs made, {len(found.known)} were known")
+    typer.echo(f"{len(found.made)} jobs made again, {len(found.known)} known before")
     for job in found.unreadable:
-        typer.echo(f"job {job} cannot be read", err=True)
+        typer.echo(f"job {job} cannot be read: see its job.json", err=True)
+    if found.unreadable:
+        raise typer.Exit(1)
 
 
 if __name__ == "__main__":

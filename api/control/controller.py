@@ -1,8 +1,6 @@
 """The controller: its loops put together. Tests call `step`, the process calls `run`."""
 
-import os
 import random
-import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +10,7 @@ import structlog
 
 from api.control.clock import Clock, Hook
 from api.control.dispatcher import PASS_SECONDS, SOON_SECONDS, Dispatcher, Pokes
-from api.control.leader import RENEW_SECONDS, Leader
+from api.control.leader import RENEW_SECONDS, Leader, new_holder
 from api.control.outcome import Outcomes
 from api.control.planner import Devices, Planner
 from api.control.plans import Plans
@@ -21,7 +19,6 @@ from api.control.queue import UnitQueue
 from api.control.redis_state import RedisState
 from api.control.sweeper import SWEEP_SECONDS, Sweeper
 from api.db.session import Database
-from api.ids import new_id
 from api.settings import Settings
 from fda_core.storage.base import Storage
 
@@ -89,7 +86,7 @@ class Controller:
             anchor_days=settings.anchor_days,
         )
         self.loops = (*self._own_loops(), *more)
-        self.holder = f"{socket.gethostname()}:{os.getpid()}:{new_id()[-12:]}"
+        self.holder = new_holder()
         self.leader = Leader(
             database, [loop.name for loop in self.loops], holder=self.holder, clock=clock
         )

@@ -47,7 +47,9 @@ RECORDS_SECONDS = 10.0
 """While units run, the journal is listed at least so often."""
 STOP_GRACE_SECONDS = 1.0
 """Between a worker's look for the order to stop and its lease."""
-LOSSES = 3
+LOSSES = 5
+"""A unit that takes so many workers with it is given up. Machines that may be taken away at any
+moment kill three of one unit by chance about once in a thousand jobs, five never."""
 
 _log = structlog.get_logger("fda.control.dispatcher")
 
@@ -449,6 +451,7 @@ class Dispatcher:
                 queue=line.queue,
                 workspace=self._plans.workspace,
                 microbatch=line.microbatch,
+                again=line.tries > 0 or line.not_before is not None,
             )
             at = sent.get(line.id)
             age = None if at is None else moment.timestamp() - at

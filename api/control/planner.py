@@ -313,6 +313,7 @@ def message_of(
     queue: str,
     workspace: str,
     microbatch: int | None = None,
+    again: bool = False,
 ) -> Message:
     """Return the message that has a unit tried."""
     body = TryUnit(
@@ -325,7 +326,7 @@ def message_of(
         microbatch=microbatch,
         trace=dict(job.trace),
     )
-    return Message(body=body, queue=queue)
+    return Message(body=body, queue=queue, again=again)
 
 
 def planned_columns(

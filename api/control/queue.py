@@ -32,11 +32,18 @@ class Message:
 
     body: TryUnit
     queue: str
+    again: bool = False
+    """Whether the unit was begun before: it goes before what its job's equals have yet to begin."""
+
+    @property
+    def priority(self) -> int:
+        """Return the broker's priority of this message; those it leads to have their job's."""
+        return names.celery_priority(min(self.body.priority + self.again, names.PRIORITIES - 1))
 
     @property
     def list_key(self) -> str:
         """Return the Redis list that the message goes to."""
-        return queue_key(self.queue, names.celery_priority(self.body.priority))
+        return queue_key(self.queue, self.priority)
 
 
 class UnitQueue:
@@ -61,7 +68,7 @@ class UnitQueue:
                     names.TRY_UNIT,
                     kwargs=message.body.model_dump(mode="json"),
                     queue=message.queue,
-                    priority=names.celery_priority(message.body.priority),
+                    priority=message.priority,
                     producer=producer,
                 )
 

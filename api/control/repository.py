@@ -95,6 +95,11 @@ def take_lead(
     return _insert_new(session, LeaderRow, {"name": name, "holder": holder, "until": until})
 
 
+def holders(session: Session, moment: datetime) -> set[str]:
+    """Return who leads anything now."""
+    return set(session.scalars(select(LeaderRow.holder).where(LeaderRow.until > moment)))
+
+
 def end_lead(session: Session, *, holder: str, moment: datetime) -> None:
     """End all that a holder leads."""
     _changed(session, update(LeaderRow).where(LeaderRow.holder == holder).values(until=moment))
@@ -258,6 +263,7 @@ def unit_lines(session: Session, job_id: str) -> Sequence[Any]:
             UnitRow.queue,
             UnitRow.microbatch,
             UnitRow.not_before,
+            UnitRow.tries,
         )
         .where(UnitRow.job_id == job_id)
         .order_by(UnitRow.place)

@@ -1,5 +1,6 @@
 """Keep a set of processes running; end them in order, and all of them."""
 
+import signal
 import threading
 import time
 from collections import deque
@@ -17,23 +18,32 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Restarts:
-    """When a process that died is started again, and when that is given up."""
+    """When a process that died is started again, and when that is given up.
+
+    Waits grow with short lives in a row. Given up is what ends by itself again and again, not
+    what somebody else killed: that says nothing about whether it can run.
+    """
 
     first_wait_seconds: float = 0.5
     longest_wait_seconds: float = 15.0
+    settled_seconds: float = 5.0
+    """A life that lasted so long was no short one."""
     deaths: int = 5
     within_seconds: float = 120.0
     clock: Callable[[], float] = time.monotonic
 
     def wait_seconds(self, deaths: int) -> float:
-        """Return how long to wait after so many recent deaths (from 1)."""
+        """Return how long to wait after so many short lives in a row (from 1)."""
         return min(self.longest_wait_seconds, self.first_wait_seconds * 2.0 ** (deaths - 1))
 
 
 @dataclass
 class _Watched:
     child: Child
+    started_at: float
+    short_lives: int = 0
     deaths: deque[float] = field(default_factory=deque)
+    """When it ended by itself."""
     start_at: float | None = None
     finished: bool = False
 
@@ -60,7 +70,7 @@ class Supervisor:
 
     def add(self, child: Child) -> None:
         """Start a process and keep it running from now on."""
-        self._watched.append(_Watched(child))
+        self._watched.append(_Watched(child, self._restarts.clock()))
         child.start()
         self._on_change()
 
@@ -72,7 +82,7 @@ class Supervisor:
             if watched.start_at is None:
                 self._died(watched)
             elif self._restarts.clock() >= watched.start_at:
-                watched.start_at = None
+                watched.start_at, watched.started_at = None, self._restarts.clock()
                 watched.child.start()
                 self._tell(f"{watched.child.command.name} is started again")
                 self._on_change()
@@ -121,16 +131,23 @@ class Supervisor:
             self._tell(f"{child.command.name} has finished and is not started again")
             self._on_change()
             return
-        watched.deaths.append(now)
-        while now - watched.deaths[0] > self._restarts.within_seconds:
-            watched.deaths.popleft()
-        deaths = len(watched.deaths)
-        if deaths >= self._restarts.deaths:
-            raise died(child, f"died {deaths} times in {now - watched.deaths[0]:.0f} s")
-        wait = self._restarts.wait_seconds(deaths)
+        if status != -signal.SIGKILL:
+            self._count(watched, now)
+        settled = now - watched.started_at >= self._restarts.settled_seconds
+        watched.short_lives = 1 if settled else watched.short_lives + 1
+        wait = self._restarts.wait_seconds(watched.short_lives)
         watched.start_at = now + wait
         self._tell(f"{child.command.name} {ending(status)}; started again in {wait:g} s")
         self._on_change()
+
+    def _count(self, watched: _Watched, now: float) -> None:
+        """Count a death; the last one too many is raised."""
+        deaths = watched.deaths
+        deaths.append(now)
+        while now - deaths[0] > self._restarts.within_seconds:
+            deaths.popleft()
+        if len(deaths) >= self._restarts.deaths:
+            raise died(watched.child, f"died {len(deaths)} times in {now - deaths[0]:.0f} s")
 
 
 def ending(status: int | None) -> str:

@@ -1,190 +1,231 @@
 """Kill processes of the service at random moments during a batch of small jobs.
 
-    python -m tests.soak.kills [--kills 50] [--jobs 10] [--seed 0]
+    python -m tests.soak.kills [--kills 50] [--jobs 10] [--seed 0] [--flush]
 
-Every job must succeed without anybody's help, with the weights of an undisturbed run, and no
-unit may be recorded twice. Prints what was killed and how long units took to run elsewhere.
+Every job must succeed without anybody's help, with the weights of an undisturbed run; no unit
+may be recorded twice; that a unit's worker was killed must be noticed, and the unit sent again,
+within 15 s of the kill, and it must run again by then wherever another worker was up meanwhile.
+With --flush Redis is also emptied, and killed right after, at a third and two thirds of the way.
 """
 
-import argparse
 import contextlib
-import hashlib
-import json
 import os
 import random
 import signal
 import statistics
-import sys
 import tempfile
 import time
-from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from fda_core.engine.plan import make_plan
-from fda_core.engine.recipes import recipe_of
-from fda_core.engine.run import RunOptions, run_plan
-from fda_core.storage.resolve import storages
-from tests.support.models import save_expert, save_model
-from tests.support.service import Service, running_service, wait_for
+import redis
+
+from tests.soak import batch
+from tests.soak.batch import Batch
+from tests.support.service import Service, running_service
 
 SHARES = {"worker": 5, "controller": 2, "api": 2, "redis": 1}
 """How often each role is killed, relatively."""
-ELSEWHERE_SECONDS = 15
+ELSEWHERE_SECONDS = 15.0
+START_SECONDS = 10.0
+"""What a worker takes until it is up."""
+LONGEST_PAUSE = 3.0
+"""Pauses between kills, in means: a machine that is busy with other things makes no long ones."""
 
 
-def recipes(models: Path, outputs: Path, count: int) -> list[dict[str, Any]]:
-    """Return recipes that differ by their seed: construction in two layers, about 20 units."""
-    return [
-        {
-            "base": str(models / "base"),
-            "experts": [{"name": n, "model": str(models / n)} for n in "ab"],
-            "method": {
-                "name": "fda",
-                "construct": {"anchors": 16, "steps": 150},
-                "adapt": {"epochs": 10, "learning_rate": 1e-3},
-            },
-            "seed": seed,
-            "output": str(outputs / f"merged-{seed}"),
-        }
-        for seed in range(count)
-    ]
+@dataclass(kw_only=True)
+class Killer:
+    """Kills, evenly over a batch's work, and remembers when it killed which worker."""
+
+    batch: Batch
+    kills: int
+    pause: float
+    dice: random.Random
+    worker_killed_at: dict[int, float] = field(default_factory=dict)
+    done: int = 0
+    ratio: float = 0.0
+
+    def kill_until(self, count: int) -> None:
+        """Kill up to so many times while jobs run, sooner if they are about to end."""
+        while self.done < count:
+            if self._wait() == 1.0:
+                said = f"the jobs ended after {self.done} of {self.kills} kills: give more --steps"
+                self.batch.faults.append(said)
+                return
+            (role,) = self.dice.choices(list(SHARES), weights=list(SHARES.values()))
+            self._kill(role)
+
+    def _wait(self) -> float:
+        """Wait for the next moment: a random one, or when the work gets ahead of the kills.
+
+        Returns which part of the work is done.
+        """
+        pause = min(self.dice.expovariate(1 / self.pause), LONGEST_PAUSE * self.pause)
+        until = time.monotonic() + pause
+        while True:
+            self.ratio = ratio = self._ratio()
+            ahead = ratio > (self.done + 1) / (self.kills + 1)
+            if ahead or time.monotonic() >= until:
+                return ratio
+            time.sleep(min(0.2, self.pause))
+
+    def _ratio(self) -> float:
+        """Return which part of the work is done, as far as is known while the api is away."""
+        try:
+            return self.batch.done_ratio(patience=0)
+        except AssertionError:
+            return self.ratio
+
+    def _kill(self, role: str) -> None:
+        alive = self.batch.service.children(role)
+        if not alive:
+            return
+        pid = self.dice.choice(alive)
+        at = time.time()
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        if role == "worker":
+            self.worker_killed_at[pid] = at
+        self.done += 1
+        self.batch.note(f"killed {role}")
 
 
-def make_models(folder: Path) -> None:
-    """Make a base and two experts."""
-    base = save_model("bert", folder / "base")
-    for seed, name in enumerate("ab"):
-        save_expert(base, folder / name, seed=seed)
+@dataclass(frozen=True, kw_only=True)
+class Wait:
+    """How long a unit that was lost with its worker waited, in seconds from the kill."""
+
+    where: str
+    noticed: float
+    again: float
+    was_free: bool
+    """Whether another worker was up, and left alone, until the unit ran again."""
 
 
-def digests(output: Path) -> dict[str, str]:
-    """Return the digests of an output's weights."""
-    return {
-        str(file.relative_to(output)): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(output.rglob("*.safetensors"))
-    }
-
-
-def undisturbed(recipe: dict[str, Any], folder: Path) -> dict[str, str]:
-    """Return the digests of a run on this machine that nobody disturbs."""
-    output = folder / Path(recipe["output"]).name
-    storage = storages()
-    plan = make_plan(recipe_of({**recipe, "output": str(output)}), storage, cwd=str(folder))
-    options = RunOptions(workers=1, device="cpu")
-    run_plan(plan, storage, options=options, sink=lambda _: None, is_cancelled=lambda: False)
-    return digests(output)
-
-
-def running_units(service: Service, jobs: list[str]) -> set[tuple[str, str]]:
-    """Return (job, unit) that run now."""
-    found = set()
-    for job in jobs:
-        for unit in service.pages(f"/v1/jobs/{job}/units"):
-            if unit["state"] == "running":
-                found.add((job, unit["id"]))
-    return found
-
-
-def kill_one(service: Service, role: str, dice: random.Random) -> bool:
-    """Kill one process of a role with SIGKILL; say whether there was one."""
-    alive = service.children(role)
-    if not alive:
-        return False
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(dice.choice(alive), signal.SIGKILL)
-    return True
-
-
-def over(service: Service, jobs: list[str]) -> bool:
-    """Say whether every job has ended."""
-    states = [service.job(job)["state"] for job in jobs]
-    return all(state in {"succeeded", "failed", "cancelled", "expired"} for state in states)
-
-
-def longest_gaps(service: Service, jobs: list[str]) -> list[float]:
-    """Return, for every try that was lost, seconds from its worker's death to the next try."""
+def waits(found: Batch, killed_at: Mapping[int, float]) -> list[Wait]:
+    """Return the waits of all units that were lost with killed workers."""
     gaps = []
-    for job in jobs:
-        tries = service.pages(f"/v1/jobs/{job}/attempts")
-        for lost in (t for t in tries if t["outcome"] == "lost"):
-            after = [
-                t["started_at"]
+    for job in found.jobs:
+        tries = found.tries(job)
+        for lost in (t for t in tries if t["outcome"] in ("lost", "returned")):
+            process = int([*lost["worker"].split(":"), "0", "0"][1])
+            began = batch.seconds_of(lost["started_at"])
+            later = [
+                batch.seconds_of(t["started_at"])
                 for t in tries
-                if t["unit"] == lost["unit"] and t["started_at"] > lost["started_at"]
+                if t["unit"] == lost["unit"] and batch.seconds_of(t["started_at"]) > began
             ]
-            if after and lost["finished_at"]:
-                gaps.append(_seconds(min(after)) - _seconds(lost["started_at"]))
+            if process in killed_at and later:
+                killed, again = killed_at[process], min(later)
+                others = (at for pid, at in killed_at.items() if pid != process)
+                gaps.append(
+                    Wait(
+                        where=f"{job} {lost['unit']} {lost['worker']}",
+                        noticed=batch.seconds_of(lost["finished_at"]) - killed,
+                        again=again - killed,
+                        was_free=not any(killed - START_SECONDS < at < again for at in others),
+                    )
+                )
     return gaps
 
 
-def _seconds(moment: str) -> float:
-    from datetime import datetime
+def flush(service: Service) -> None:
+    """Empty Redis, then kill it at once: what it wrote down of that is left to chance."""
+    folder = service.data / "valkey"
+    port, password = ((folder / name).read_text().strip() for name in ("port", "password"))
+    with contextlib.closing(redis.Redis(port=int(port), password=password)) as client:
+        for _ in range(50):
+            with contextlib.suppress(redis.RedisError):
+                client.flushall()
+                break
+            time.sleep(0.1)
+    for pid in service.children("redis"):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
-    return datetime.fromisoformat(moment).timestamp()
+
+@dataclass(kw_only=True)
+class Proof:
+    """What to do to how many jobs."""
+
+    kills: int
+    jobs: int
+    workers: int = 2
+    steps: int = 40
+    pause: float = 3.0
+    seed: int = 0
+    flush: bool = False
+
+    def run(self, root: Path) -> Batch:
+        """Do it, and return the batch with its faults; prints a table."""
+        batch.make_models(root / "models")
+        wanted = batch.recipes(
+            str(root / "models"), str(root / "outputs"), self.jobs, steps=self.steps
+        )
+        expected = batch.references(root / "models", root / "undisturbed", wanted)
+        with running_service(root / "data", root, workers=self.workers) as service:
+            found = batch.submit(service, wanted)
+            killer = Killer(
+                batch=found, kills=self.kills, pause=self.pause, dice=random.Random(self.seed)
+            )
+            for part in (1, 2) if self.flush else ():
+                killer.kill_until(self.kills * part // 3)
+                while found.done_ratio() < part / 3:
+                    time.sleep(0.2)
+                flush(service)
+                found.note("emptied and killed redis")
+            killer.kill_until(self.kills)
+            elapsed = found.finish()
+            found.check([batch.digests(Path(r["output"])) for r in wanted], expected)
+            batch.report(found, elapsed, *self._judge(found, killer))
+        return found
+
+    def _judge(self, found: Batch, killer: Killer) -> list[str]:
+        """Return what is to be said of the units that were lost, and note those that waited."""
+        gaps = waits(found, killer.worker_killed_at)
+        late = [
+            wait
+            for wait in gaps
+            if wait.noticed > ELSEWHERE_SECONDS
+            or (wait.was_free and wait.again > ELSEWHERE_SECONDS)
+        ]
+        found.faults += [
+            f"{w.where}: noticed {w.noticed:.1f} s, run again {w.again:.1f} s after the kill"
+            for w in late
+        ]
+        return [
+            f"{len(gaps)} units lost with their workers; seconds from the kill:",
+            _spread("noticed and sent again", [w.noticed for w in gaps]),
+            _spread("ran on a worker that was up", [w.again for w in gaps if w.was_free]),
+            _spread("ran, all workers being killed", [w.again for w in gaps if not w.was_free]),
+        ]
+
+
+def _spread(what: str, seconds: Sequence[float]) -> str:
+    """Return a line of the table about some waits."""
+    if not seconds:
+        return f"  {what:<30} none"
+    middle, longest = statistics.median(seconds), max(seconds)
+    return f"  {what:<30} {len(seconds):>3} times, {middle:5.1f} median, {longest:5.1f} longest"
 
 
 def main() -> None:
     """Run the proof and print its table; exit 1 if anything was lost."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--jobs", type=int, default=10)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--pause", type=float, default=2.0, help="mean seconds between kills")
-    parser.add_argument("--flush", action="store_true", help="empty Redis in the middle, too")
-    options = parser.parse_args()
-    dice = random.Random(options.seed)
-    faults: list[str] = []
+    parser = batch.arguments(
+        "Kill the service's processes during a batch.",
+        kills=(50, "SIGKILLs"),
+        jobs=(10, "in the batch"),
+        workers=(2, "processes"),
+        steps=(40, "of a construction"),
+        pause=(3.0, "mean seconds between kills"),
+    )
+    parser.add_argument("--flush", action="store_true", help="empty Redis in between, too")
+    proof = Proof(**vars(parser.parse_args()))
     with tempfile.TemporaryDirectory(prefix="fda-soak-") as scratch:
-        root = Path(scratch)
-        make_models(root / "models")
-        wanted = recipes(root / "models", root / "outputs", options.jobs)
-        expected = [undisturbed(recipe, root / "undisturbed") for recipe in wanted]
-        killed: Counter[str] = Counter()
-        with running_service(root / "data", root, workers=options.workers) as service:
-            began = time.monotonic()
-            jobs = [service.submit(recipe) for recipe in wanted]
-            while sum(killed.values()) < options.kills and not over(service, jobs):
-                time.sleep(dice.expovariate(1 / options.pause))
-                (role,) = dice.choices(list(SHARES), weights=list(SHARES.values()))
-                if kill_one(service, role, dice):
-                    killed[role] += 1
-                    print(f"{time.monotonic() - began:7.1f} s  killed {role}", flush=True)
-            wait_for(lambda: over(service, jobs), seconds=300, every=0.5)
-            elapsed = time.monotonic() - began
-            lost = 0
-            for job, digest, recipe in zip(jobs, expected, wanted, strict=True):
-                found = service.job(job)
-                if found["state"] != "succeeded":
-                    faults.append(f"job {job} is {found['state']}: {json.dumps(found['error'])}")
-                elif digests(Path(recipe["output"])) != digest:
-                    faults.append(f"job {job} has other weights")
-                tries = service.pages(f"/v1/jobs/{job}/attempts")
-                lost += sum(t["outcome"] == "lost" for t in tries)
-                events = service.pages(f"/v1/jobs/{job}/events")
-                if [e["id"] for e in events] != list(range(1, len(events) + 1)):
-                    faults.append(f"job {job}: its events have gaps")
-                done = Counter(
-                    e["data"]["unit"]
-                    for e in events
-                    if e["type"] == "unit.state" and e["data"]["state"] == "done"
-                )
-                for unit, times in done.items():
-                    if times > 1:
-                        faults.append(f"job {job}: unit {unit} was recorded {times} times")
-            gaps = longest_gaps(service, jobs)
-    print(f"\n{'killed':<12}{'times':>6}")
-    for role in SHARES:
-        print(f"{role:<12}{killed[role]:>6}")
-    print(f"{options.jobs} jobs in {elapsed:.0f} s; {lost} tries lost with their workers")
-    if gaps:
-        print(
-            f"lost units began elsewhere after {statistics.median(gaps):.1f} s (median), "
-            f"{max(gaps):.1f} s (longest), counted from the start of the lost try"
-        )
-    print("\n".join(faults) or "nothing lost, nothing twice, same weights")
-    sys.exit(bool(faults))
+        found = proof.run(Path(scratch))
+    batch.leave(found)
 
 
 if __name__ == "__main__":

@@ -83,7 +83,10 @@ class Head:
 
 
 class FaultProxy:
-    """A context that proxies a server from a thread of its own. `requests` is what was asked."""
+    """A context that proxies a server from a thread of its own. `requests` is what was asked.
+
+    `weather` may break any request for which nothing is scripted; it is called in that thread.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self._upstream = (host, port)
@@ -92,6 +95,7 @@ class FaultProxy:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy")
         self.requests: list[Head] = []
+        self.weather: Callable[[Head], Fault | None] = lambda _request: None
         self.port = 0
 
     @property
@@ -157,7 +161,9 @@ class FaultProxy:
         request = await _head(client)
         self.requests.append(request)
         fault = next((f for f in self._faults if f.takes(request)), None)
-        if fault is not None:
+        if fault is None:
+            fault = self.weather(request)
+        else:
             fault.times -= 1
         if (request.get("expect") or "").lower() == "100-continue":
             back.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -12,22 +12,57 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psycopg
+
+from tests.support.processes import children
 
 START_SECONDS = 20.0
 NOBODY = {"user": "nobody", "group": "nogroup", "extra_groups": []}
 
 
 class Postgres:
-    """Where the server listens: a socket in a folder, no port."""
+    """A server of our own; it can be killed and started again.
 
-    def __init__(self, folder: Path) -> None:
+    It listens on a socket in a folder, on no port.
+    """
+
+    def __init__(self, binaries: Path, folder: Path, *, options: Mapping[str, Any]) -> None:
         self.folder = folder
+        self._binaries = binaries
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, with what an earlier one left on disk, and wait for its answer."""
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                _command(self._binaries, self.folder),
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                **self._options,
+            )
+        _wait_until_it_answers(self._process, self)
+
+    def kill(self) -> None:
+        """End it and all that serve its connections as a power cut would, but for the disk."""
+        assert self._process is not None
+        for pid in (self._process.pid, *children(self._process.pid)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+        self._process = None
+
+    def end(self) -> None:
+        """End it at once: nothing here is to be kept."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait()
 
     def new_database(self) -> str:
         """Return the SQLAlchemy address of a place without tables.
@@ -68,19 +103,13 @@ def postgres_server(binaries: Path) -> Iterator[Postgres]:
     if os.geteuid() == 0:
         as_nobody = NOBODY
         shutil.chown(folder, "nobody", "nogroup")
-    server: subprocess.Popen[bytes] | None = None
+    server = Postgres(binaries, folder, options=as_nobody)
     try:
         _run_initdb(binaries, folder, as_nobody)
-        with (folder / "log").open("wb") as log:
-            server = subprocess.Popen(
-                _command(binaries, folder), stdout=log, stderr=log, cwd=folder, **as_nobody
-            )
-        _wait_until_it_answers(server, Postgres(folder))
-        yield Postgres(folder)
+        server.start()
+        yield server
     finally:
-        if server is not None:
-            server.send_signal(signal.SIGQUIT)  # at once: nothing here is to be kept
-            server.wait()
+        server.end()
         shutil.rmtree(folder, ignore_errors=True)
 
 

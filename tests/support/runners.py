@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fda_core.contract.artifacts import UnitRecord
 from fda_core.contract.plan import Plan, Unit
+from fda_core.engine.lowered import microbatch_of
 from fda_core.engine.units import UnitRunner
 from fda_core.errors import Cancelled, OutOfDeviceMemory
 
@@ -36,8 +37,7 @@ class Full(UnitRunner):
     """Its device has too little memory for more than two anchors at once."""
 
     def run(self, unit: Unit) -> UnitRecord:
-        construct = self._plan.recipe.method.parameters.get("construct", {})
-        if unit.kind == "construct" and (construct["microbatch"] or 64) > 2:
+        if unit.kind == "construct" and (microbatch_of(self._plan, unit) or 0) > 2:
             raise OutOfDeviceMemory(f"unit {unit.id}: CUDA out of memory", unit=unit.id)
         return super().run(unit)
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import httpx2
 
+from tests.support.processes import children, command_line
+
 ROLES: Mapping[str, str] = {
     "api": "-m api ",
     "controller": "-m api.control",
@@ -38,10 +40,15 @@ class Service:
             base_url=self.url, headers={"Authorization": f"Bearer {self.key}"}, timeout=30
         )
 
+    def use_key(self, key: str) -> None:
+        """Ask with another key from now on."""
+        self.key = key
+        self.http.headers["Authorization"] = f"Bearer {key}"
+
     def children(self, role: str) -> list[int]:
         """Return the process ids of one role that live now."""
         wanted = ROLES[role]
-        return [pid for pid in _children(self.process.pid) if wanted in _command_line(pid) + " "]
+        return [pid for pid in children(self.process.pid) if wanted in command_line(pid) + " "]
 
     def ask(self, method: str, path: str, *, patience: float = 60, **options: Any) -> Any:
         """Return the JSON of an answer, asking again while the api is away."""
@@ -75,13 +82,13 @@ class Service:
         found: dict[str, Any] = self.ask("GET", f"/v1/jobs/{job}")
         return found
 
-    def pages(self, path: str) -> list[dict[str, Any]]:
+    def pages(self, path: str, *, patience: float = 60) -> list[dict[str, Any]]:
         """Return every entry of a list."""
         found: list[dict[str, Any]] = []
         cursor: str | None = None
         while True:
             params = {"limit": 100} | ({"cursor": cursor} if cursor else {})
-            page = self.ask("GET", path, params=params)
+            page = self.ask("GET", path, params=params, patience=patience)
             found += page["data"]
             cursor = page["next_cursor"]
             if not page["has_more"]:
@@ -140,29 +147,3 @@ def running_service(
             process.wait()
         if process.stdout is not None:
             process.stdout.close()
-
-
-def _children(pid: int) -> list[int]:
-    """Return the processes below one, at any depth."""
-    parents: dict[int, list[int]] = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if fields[0] != "Z":
-                parents.setdefault(int(fields[1]), []).append(int(folder.name))
-    found, left = [], [pid]
-    while left:
-        below = parents.get(left.pop(), [])
-        found += below
-        left += below
-    return found
-
-
-def _command_line(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-    except OSError:
-        return ""

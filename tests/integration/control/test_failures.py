@@ -70,9 +70,26 @@ def test_a_worker_that_is_killed_costs_one_try(bench: Bench):
     lost.die()
     bench.step(2)
     assert bench.outcomes(job) == {lost.unit: ["lost"]}
-    assert any("lost (1 of 3" in line.text for line in bench.logs(job))
+    assert any("lost (1 of 5" in line.text for line in bench.logs(job))
     assert bench.settle(job, worker) == "succeeded"
     assert bench.outcomes(job)[lost.unit] == ["lost", "done"]
+
+
+@pytest.mark.parametrize("reported", [True, False])
+def test_what_was_lost_is_tried_again_before_what_was_never_begun(bench: Bench, reported: bool):
+    job = bench.planned()
+    bench.planned(bench.folder.recipe("other"))
+    worker = HandWorker(bench)
+    lost = worker.take()
+    if reported:
+        lost.start()
+    bench.step()
+    lost.die()
+    bench.step(2)
+    assert bench.messages() > 1
+    again = worker.take()
+    assert (again.message.job, again.unit) == (job, lost.unit)
+    assert again.message.priority == lost.message.priority, "what it leads to waits its turn"
 
 
 def test_a_worker_that_dies_before_its_first_report_is_noticed_too(bench: Bench):
@@ -88,10 +105,10 @@ def test_a_worker_that_dies_before_its_first_report_is_noticed_too(bench: Bench)
     assert bench.settle(job, worker) == "succeeded"
 
 
-def test_a_unit_that_kills_three_workers_fails_the_job(bench: Bench):
+def test_a_unit_that_kills_five_workers_fails_the_job(bench: Bench):
     job = bench.planned()
     worker = HandWorker(bench)
-    for _ in range(3):
+    for _ in range(5):
         while (trial := worker.take()) is not None:
             if trial.unit == "construct-000-a":
                 trial.start().die()
@@ -102,7 +119,7 @@ def test_a_unit_that_kills_three_workers_fails_the_job(bench: Bench):
     assert row.state == "failed"
     assert row.error is not None
     assert (row.error["code"], row.error["unit"]) == ("worker_died", "construct-000-a")
-    assert bench.outcomes(job)["construct-000-a"] == ["lost"] * 3
+    assert bench.outcomes(job)["construct-000-a"] == ["lost"] * 5
 
 
 def test_a_worker_that_died_after_its_record_costs_nothing(bench: Bench):

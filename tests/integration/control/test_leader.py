@@ -1,8 +1,12 @@
 """Loops have one leader at a time, whatever dies."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
-from api.control.leader import LEASE_SECONDS, Leader
+from api.control.leader import LEASE_SECONDS, Leader, is_dead, new_holder
 from api.db.session import Database
 from tests.support.control import MovableClock, in_threads
 
@@ -53,3 +57,29 @@ def test_of_many_who_begin_at_once_one_leads(some_database: Database):
     leaders = [Leader(some_database, ("planner",), holder=f"h{k}", clock=clock) for k in range(8)]
     in_threads(*(leader.renew for leader in leaders))
     assert sum(leader.leads("planner") for leader in leaders) == 1
+
+
+def _holder_of_another_process() -> str:
+    code = "from api.control.leader import new_holder; print(new_holder())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_what_a_killed_process_of_this_machine_led_is_taken_at_once(some_database: Database):
+    clock, dead = MovableClock(), _holder_of_another_process()
+    Leader(some_database, ("planner", "clock"), holder=dead, clock=clock).renew()
+    successor = Leader(some_database, ("planner", "clock"), holder=new_holder(), clock=clock)
+    successor.renew()
+    assert successor.leads("planner")
+    assert successor.leads("clock")
+
+
+def test_only_what_is_surely_dead_counts_as_dead():
+    place, me, _ = new_holder().split(":")
+    assert me == str(os.getpid())
+    assert is_dead(_holder_of_another_process())
+    assert is_dead(f"{place}:{me}:earlier"), "a container's first process has the same number"
+    assert not is_dead(f"{place}:{os.getppid()}:x"), "it lives"
+    assert not is_dead(f"elsewhere/1:{2**22 + 1}:x"), "nobody here can tell"
+    assert not is_dead("one")
+    assert not is_dead(f"{place}:{10**30}:x")

@@ -1,7 +1,13 @@
 """The database is dropped and made again from the workspace."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from api.control import repository
 from api.control.rebuild import rebuild
-from api.db.session import Database
+from api.db.session import Database, open_engine
 from api.db.tables import Base
 from fda_core.contract.service import names
 from tests.support.control import Bench, HandWorker
@@ -78,3 +84,21 @@ def test_a_job_without_a_plan_is_planned_again(bench: Bench):
     assert bench.state(job) == "queued"
     bench.controller = bench.new_controller()
     assert bench.settle(job, HandWorker(bench)) == "succeeded"
+
+
+def test_the_command_makes_tables_and_jobs_again(bench: Bench, tmp_path: Path):
+    job = bench.planned()
+    other = bench.planned(bench.folder.recipe("out2"))
+    bench.storage.put(names.job_file(bench.workspace, other), b"{half")
+    told = {
+        "FDA_DATABASE_URL": f"sqlite:///{tmp_path / 'new.db'}",
+        "FDA_WORKSPACE": bench.workspace,
+    }
+    command = [sys.executable, "-m", "api.admin", "rebuild"]
+    done = subprocess.run(command, env={**os.environ, **told}, capture_output=True, text=True)
+    assert done.stdout == "1 jobs made again, 0 known before\n"
+    assert (done.returncode, other in done.stderr) == (1, True)
+    again = Database(open_engine(told["FDA_DATABASE_URL"]))
+    with again.read() as session:
+        assert [row.id for row in repository.active_jobs(session)] == [job]
+    again.close()

@@ -181,6 +181,27 @@ def test_waits_grow_with_deaths_and_old_deaths_are_forgotten(tmp_path: Path):
     supervisor.end([], at_once=lambda: True)
 
 
+def test_killing_a_process_again_and_again_is_no_reason_to_give_it_up(tmp_path: Path):
+    now = [0.0]
+    told: list[str] = []
+    restarts = Restarts(first_wait_seconds=1, deaths=3, clock=lambda: now[0])
+    supervisor = Supervisor(restarts=restarts, tell=told.append)
+    log = Log("one", tmp_path / "log")
+    child = Child(command("import time; time.sleep(600)"), log)
+    supervisor.add(child)
+    for life, lived_seconds in enumerate([0, 0, 60, 0, 0, 0], 1):
+        now[0] += lived_seconds
+        os.kill(until(lambda: child.pid, "it runs"), signal.SIGKILL)
+        until(lambda: not child.is_alive(), "it is dead")
+        supervisor.step()
+        now[0] += restarts.longest_wait_seconds
+        supervisor.step()
+        assert child.lives == life + 1
+    waits = [text.rpartition("again in ")[2] for text in told if "killed by signal 9" in text]
+    assert waits == ["1 s", "2 s", "1 s", "2 s", "4 s", "8 s"], "short lives in a row"
+    supervisor.end([], at_once=lambda: True)
+
+
 def test_what_a_process_started_ends_with_it(tmp_path: Path):
     code = (
         "import subprocess, sys, time; "
