@@ -9,9 +9,11 @@ import time
 from types import FrameType
 
 import structlog
+from pydantic import ValidationError
 from redis import Redis
 
 from api.control.controller import Controller, Loop
+from api.control.metrics import ControlMetrics, serve_metrics
 from api.control.queue import UnitQueue, sending_app
 from api.control.redis_state import RedisState
 from api.db.migrate import migrate
@@ -22,11 +24,14 @@ from api.schedules.firing import Firing
 from api.settings import Settings
 from api.webhooks.courier import Courier
 from fda_core.contract.uris import normalise
+from fda_core.errors import FdaError
 from fda_core.storage.resolve import storages
 
 COURIER_SECONDS = 0.5
 SOCKET_SECONDS = 15.0
 """Longer than any wait of ours that blocks on Redis."""
+
+_log = structlog.get_logger("fda.control")
 
 
 def set_up_logs(level: str) -> None:
@@ -46,7 +51,9 @@ def set_up_logs(level: str) -> None:
     )
 
 
-def make_controller(settings: Settings, database: Database) -> Controller:
+def make_controller(
+    settings: Settings, database: Database, *, metrics: ControlMetrics
+) -> Controller:
     """Return the controller that settings describe."""
     url = settings.redis_url.get_secret_value()
     client = Redis.from_url(
@@ -62,29 +69,54 @@ def make_controller(settings: Settings, database: Database) -> Controller:
     roots = [normalise(root, cwd=here) for root in (*settings.roots, workspace)]
     storage = storages(roots)
     batches = batch_service(settings, database, client, storage, clock=now)
-    firing = Firing(database, batches, cancel=cancel, wake=waking(client), clock=now)
-    courier = Courier(database, allow_private=settings.webhook_allow_private, clock=now)
+    firing = Firing(
+        database,
+        batches,
+        cancel=cancel,
+        wake=waking(client),
+        clock=now,
+        on_outcome=lambda outcome: metrics.fires.labels(outcome).inc(),
+    )
+    courier = Courier(
+        database,
+        allow_private=settings.webhook_allow_private,
+        clock=now,
+        on_outcome=lambda outcome: metrics.deliveries.labels(outcome).inc(),
+    )
+    queue = UnitQueue(
+        sending_app(url), redis, now, on_send=lambda queue: metrics.sent.labels(queue).inc()
+    )
     return Controller(
         database=database,
         redis=redis,
         hooks=[lambda _moment: firing.step()],
         more=[Loop(name="courier", step=courier.step, wait=lambda: time.sleep(COURIER_SECONDS))],
-        queue=UnitQueue(sending_app(url), redis, now),
+        queue=queue,
         storage=storage,
         workspace=workspace,
         settings=settings,
         clock=now,
         chance=random.Random(),
+        metrics=metrics,
     )
 
 
 def main() -> None:
     """Migrate, lead until told to stop, and let go."""
-    settings = Settings()
-    set_up_logs(settings.log_level)
+    try:
+        settings = Settings()
+        set_up_logs(settings.log_level)
+        metrics = ControlMetrics()
+        port = settings.metrics_port
+        if port is not None:
+            port = serve_metrics(metrics, host=settings.metrics_host, port=port)
+    except (ValidationError, FdaError) as problem:
+        sys.exit(f"settings: {problem}")
     database = Database(open_engine(settings.database_url))
     migrate(database.engine)
-    controller = make_controller(settings, database)
+    controller = make_controller(settings, database, metrics=metrics)
+    if port is not None:
+        _log.info("metrics_served", metrics_port=port)
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         controller.stop()
