@@ -35,8 +35,11 @@ def main() -> None:
         settings = Settings()
     except (ValidationError, FdaError) as problem:
         sys.exit(f"settings: {problem}")
-    set_up_logging(settings.log_level)
-    app = create_app(settings)
+    set_up_logging(settings.log_level, process="api")
+    try:
+        app = create_app(settings)
+    except FdaError as problem:
+        sys.exit(f"settings: {problem}")
     config = uvicorn.Config(
         app,
         host=settings.host,

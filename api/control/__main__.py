@@ -1,6 +1,5 @@
 """`python -m api.control`: the process that leads jobs. Any number may run."""
 
-import logging
 import os
 import random
 import signal
@@ -19,9 +18,11 @@ from api.control.redis_state import RedisState
 from api.db.migrate import migrate
 from api.db.session import Database, open_engine
 from api.db.types import now
+from api.logs import set_up_logging
 from api.parts import batch_service, cancel, waking
 from api.schedules.firing import Firing
 from api.settings import Settings
+from api.tracing import Tracing, make_tracing
 from api.webhooks.courier import Courier
 from fda_core.contract.uris import normalise
 from fda_core.errors import FdaError
@@ -34,25 +35,8 @@ SOCKET_SECONDS = 15.0
 _log = structlog.get_logger("fda.control")
 
 
-def set_up_logs(level: str) -> None:
-    """Write one JSON object per line to standard error."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(
-            logging.getLevelNamesMapping()[level.upper()]
-        ),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-
-
 def make_controller(
-    settings: Settings, database: Database, *, metrics: ControlMetrics
+    settings: Settings, database: Database, *, metrics: ControlMetrics, tracing: Tracing
 ) -> Controller:
     """Return the controller that settings describe."""
     url = settings.redis_url.get_secret_value()
@@ -98,6 +82,7 @@ def make_controller(
         clock=now,
         chance=random.Random(),
         metrics=metrics,
+        tracing=tracing,
     )
 
 
@@ -105,7 +90,8 @@ def main() -> None:
     """Migrate, lead until told to stop, and let go."""
     try:
         settings = Settings()
-        set_up_logs(settings.log_level)
+        set_up_logging(settings.log_level, process="controller")
+        tracing = make_tracing(settings.otlp_endpoint, service="fda-controller")
         metrics = ControlMetrics()
         port = settings.metrics_port
         if port is not None:
@@ -114,7 +100,7 @@ def main() -> None:
         sys.exit(f"settings: {problem}")
     database = Database(open_engine(settings.database_url))
     migrate(database.engine)
-    controller = make_controller(settings, database, metrics=metrics)
+    controller = make_controller(settings, database, metrics=metrics, tracing=tracing)
     if port is not None:
         _log.info("metrics_served", metrics_port=port)
 
@@ -125,6 +111,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, on_signal)
     controller.run()
     database.close()
+    tracing.close()
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from api.control.sweeper import SWEEP_SECONDS, Sweeper
 from api.db.session import Database
 from api.ids import new_id
 from api.settings import Settings
+from api.tracing import Tracing
 from fda_core.storage.base import Storage
 
 WAKE_SECONDS = 2.0
@@ -61,6 +62,7 @@ class Controller:
         hooks: Sequence[Hook] = (),
         more: Sequence[Loop] = (),
         metrics: ControlMetrics | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.metrics = metrics = metrics or ControlMetrics()
         self._stop = threading.Event()
@@ -77,6 +79,7 @@ class Controller:
             clock=clock,
             chance=chance,
             metrics=metrics,
+            tracing=tracing or Tracing(),
         )
         self.projector = Projector(
             database,

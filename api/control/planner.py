@@ -25,6 +25,7 @@ from api.control.repository import JobFacts
 from api.db.session import Database
 from api.db.tables import JobRow
 from api.jobs.transitions import add_event, add_log, move
+from api.tracing import Tracing, note_error
 from fda_core.contract.artifacts import UnitRecord
 from fda_core.contract.plan import Plan, Unit
 from fda_core.contract.rest.jobs import PlanSummary
@@ -84,6 +85,7 @@ class Planner:
         clock: Callable[[], datetime],
         chance: random.Random,
         metrics: ControlMetrics,
+        tracing: Tracing,
     ) -> None:
         self._database = database
         self._redis = redis
@@ -93,6 +95,7 @@ class Planner:
         self._clock = clock
         self._chance = chance
         self._metrics = metrics
+        self._tracing = tracing
         self._waits: dict[tuple[str, int], tuple[int, datetime]] = {}
 
     def step(self) -> int:
@@ -120,7 +123,13 @@ class Planner:
                     return
             job.state = JobState.VALIDATING
         began = perf_counter()
-        outcome = self._try(job)
+        attributes: dict[str, str | int] = {"fda.job": job.id, "fda.attempt": job.attempt}
+        with self._tracing.span("plan", job.trace, attributes) as span:
+            outcome = self._try(job)
+            if span is not None:
+                span.set_attribute("fda.outcome", outcome)
+            if outcome == REFUSED:
+                note_error(span, outcome)
         seconds = perf_counter() - began
         self._metrics.planning_seconds.labels(outcome).observe(seconds)
         _log.info("job_planned", outcome=outcome, seconds=round(seconds, 3))
