@@ -10,6 +10,7 @@ from api.events.hub import Hub
 from api.logs import set_up_logging
 from api.main import create_app
 from api.settings import Settings
+from fda_core.errors import FdaError
 
 DRAIN_SECONDS = 8
 """Streams are cut and long polls answered at once; other requests have so long."""
@@ -32,10 +33,13 @@ def main() -> None:
     """Read the settings from the environment and serve."""
     try:
         settings = Settings()
-    except ValidationError as problem:
+    except (ValidationError, FdaError) as problem:
         sys.exit(f"settings: {problem}")
-    set_up_logging(settings.log_level)
-    app = create_app(settings)
+    set_up_logging(settings.log_level, process="api")
+    try:
+        app = create_app(settings)
+    except FdaError as problem:
+        sys.exit(f"settings: {problem}")
     config = uvicorn.Config(
         app,
         host=settings.host,

@@ -8,6 +8,7 @@ import sys
 import urllib.request
 
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
 from api.db.session import Database, open_engine
 from api.db.tables import LeaderRow
@@ -39,6 +40,9 @@ def main(arguments: list[str]) -> int:
         database = Database(open_engine(Settings().database_url, pool_size=1))
         try:
             return 0 if is_led(database) else 1
+        except SQLAlchemyError as problem:
+            print(f"database: {type(problem).__name__}", file=sys.stderr)
+            return 1
         finally:
             database.close()
     if len(arguments) == 1 and arguments[0].startswith(("http://", "https://")):

@@ -27,6 +27,7 @@ from api.plans import routes as plans
 from api.prometheus import HttpCounts
 from api.requests import RequestMiddleware
 from api.settings import Settings
+from api.tracing import Tracing, make_tracing
 from api.workers import queue_routes
 from api.workers import routes as workers
 from fda_core import __version__
@@ -59,6 +60,7 @@ def create_app(
     database: Database | None = None,
     redis: Redis | None = None,
     storage: Storage | None = None,
+    tracing: Tracing | None = None,
     clock: Clock = now,
 ) -> FastAPI:
     """Return the application. What is not given is made from the settings, and closed again."""
@@ -70,6 +72,9 @@ def create_app(
     if redis is None:
         redis = open_redis(settings.redis_url.get_secret_value())
         closing.append(redis.close)
+    if tracing is None:
+        tracing = make_tracing(settings.otlp_endpoint, service="fda-api")
+        closing.append(tracing.close)
     context = Context(
         settings=settings,
         database=database,
@@ -106,7 +111,7 @@ def create_app(
     openapi.install(app)
     for router in (*ROUTERS, *parts.routers(context)):
         app.include_router(router)
-    app.add_middleware(RequestMiddleware, counts=context.counts)
+    app.add_middleware(RequestMiddleware, counts=context.counts, tracing=tracing)
     return app
 
 

@@ -25,6 +25,7 @@ from api.recipes import read_recipe
 from api.schedules import routes as schedules
 from api.schedules.service import ScheduleService
 from api.settings import Settings
+from api.tracing import current_trace
 from api.webhooks import routes as webhooks
 from api.webhooks.service import WebhookService
 from fda_core.contract.rest.jobs import JobRequest
@@ -50,7 +51,11 @@ def submitting(settings: Settings, clock: Clock) -> Submit:
         jobs.check_deadline(request.deadline, moment)
         jobs.check_quota(session, submitter.team, most=settings.max_active_jobs_per_team)
         origin = jobs.Origin(
-            owner=submitter.owner, team=submitter.team, batch_id=batch_id, schedule_id=schedule_id
+            owner=submitter.owner,
+            team=submitter.team,
+            batch_id=batch_id,
+            schedule_id=schedule_id,
+            trace=current_trace(),
         )
         return jobs.insert(session, request, recipe, origin=origin, moment=moment).id
 

@@ -2,7 +2,14 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -17,6 +24,8 @@ class HttpCounts:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
         self._requests = Counter(
             "fda_http_requests",
             "Requests answered.",
@@ -40,14 +49,16 @@ class HttpCounts:
     def text(self, look: Callable[[], Samples]) -> bytes:
         """Return everything in Prometheus' text format; `look` is asked once."""
         registry = CollectorRegistry()
-        registry.register(_Look(look))
+        registry.register(LookCollector(look))
         return generate_latest(self.registry) + generate_latest(registry)
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
-class _Look(Collector):
+class LookCollector(Collector):
+    """Shows what one look finds, taken at every scrape."""
+
     def __init__(self, look: Callable[[], Samples]) -> None:
         self._look = look
 

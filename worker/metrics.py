@@ -1,5 +1,7 @@
 """Figures for Prometheus, in a registry of their own."""
 
+from collections.abc import Callable, Iterable, Mapping
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -9,9 +11,16 @@ from prometheus_client import (
     ProcessCollector,
     start_http_server,
 )
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from fda_core.contract.events import BytesMoved
+from fda_core.contract.service.names import QUEUES
+from fda_core.errors import BadParameter
 
+Memory = Mapping[str, tuple[int | None, int | None]]
+"""Where (host, device) to what there is and what is used, in bytes."""
+KINDS = ("construct", "merge", "publish")
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 
 
@@ -50,7 +59,17 @@ class Metrics:
             "Reports thrown away while Redis was away.",
             registry=registry,
         )
+        self.sent = Counter(
+            "fda_units_sent", "Messages about units put into queues.", ["queue"], registry=registry
+        )
         self.busy = Gauge("fda_worker_busy", "1 while a unit runs.", registry=registry)
+        _begin(self.bytes, ("read", "write"))
+        _begin(self.sent, QUEUES)
+        _begin(self.seconds, KINDS)
+
+    def watch_memory(self, look: Callable[[], Memory]) -> None:
+        """Show what a look at the memory finds, at every scrape."""
+        self.registry.register(_MemoryCollector(look))
 
     def moved(self, event: BytesMoved) -> None:
         """Add bytes read and written."""
@@ -60,5 +79,38 @@ class Metrics:
 
 def serve_metrics(metrics: Metrics, *, host: str, port: int) -> int:
     """Answer Prometheus from a thread until the process ends; return the port, also for 0."""
-    server, _ = start_http_server(port, addr=host, registry=metrics.registry)
+    try:
+        server, _ = start_http_server(port, addr=host, registry=metrics.registry)
+    except OSError as problem:
+        raise BadParameter(
+            f"FDA_METRICS_PORT: {host}:{port}: {problem.strerror}",
+            hint="Give every process on a host a port of its own, or 0 for any.",
+        ) from problem
     return int(server.server_port)
+
+
+class _MemoryCollector(Collector):
+    """Memory of the host (the container's where it is limited) and of the accelerator."""
+
+    def __init__(self, look: Callable[[], Memory]) -> None:
+        self._look = look
+
+    def describe(self) -> Iterable[Metric]:
+        """Say nothing beforehand, so that registering does not look."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield what is there now."""
+        total = GaugeMetricFamily("fda_memory_bytes", "Memory there is.", labels=["where"])
+        used = GaugeMetricFamily("fda_memory_used_bytes", "Memory in use.", labels=["where"])
+        for where, (there, in_use) in self._look().items():
+            if there is not None and in_use is not None:
+                total.add_metric([where], there)
+                used.add_metric([where], in_use)
+        return total, used
+
+
+def _begin(family: Counter | Histogram, values: Iterable[str]) -> None:
+    """Show label values before anything happens."""
+    for value in values:
+        family.labels(value)

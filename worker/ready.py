@@ -20,11 +20,17 @@ class Sender:
     """Sends messages and notes when, so that the controller knows what is on its way."""
 
     def __init__(
-        self, app: Celery, redis: Redis, *, clock: Callable[[], float] = time.time
+        self,
+        app: Celery,
+        redis: Redis,
+        *,
+        clock: Callable[[], float] = time.time,
+        on_send: Callable[[str], None] = lambda _queue: None,
     ) -> None:
         self._app = app
         self._redis = redis
         self._clock = clock
+        self._on_send = on_send
 
     def send_ready(self, message: TryUnit, plan: Plan) -> list[str]:
         """Send the units that need this message's unit, and return the ids of those sent.
@@ -80,3 +86,4 @@ class Sender:
             queue=queue,
             priority=names.celery_priority(message.priority),
         )
+        self._on_send(queue)

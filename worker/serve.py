@@ -20,7 +20,7 @@ from fda_core.storage.resolve import storages
 from worker import tasks
 from worker.app import make_app
 from worker.consumer import Consumer
-from worker.devices import find_devices, queues_for
+from worker.devices import find_devices, host_memory, queues_for
 from worker.drain import Drain
 from worker.events import Reports
 from worker.execute import Executor
@@ -53,6 +53,7 @@ def serve(settings: Settings, *, worker: str) -> int:
     metrics = Metrics()
     port = settings.metrics_port
     if port is not None:
+        metrics.watch_memory(lambda: {"host": host_memory(), "device": devices.memory()})
         port = serve_metrics(metrics, host=settings.metrics_host, port=port)
     address = settings.redis_url.get_secret_value()
     redis = connect(address)
@@ -80,7 +81,7 @@ def serve(settings: Settings, *, worker: str) -> int:
         plans=Plans(storage),
         reports=reports,
         heartbeat=heartbeat,
-        sender=Sender(app, redis),
+        sender=Sender(app, redis, on_send=lambda queue: metrics.sent.labels(queue).inc()),
         drain=drain,
         devices=devices,
         runner=runner,

@@ -6,13 +6,20 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
 
 from fda_core.contract.service.names import QUEUES
 from fda_core.contract.uris import normalise
 from fda_core.errors import BadParameter
 
 SECRETS = Path("/run/secrets")
+"""Where containers find secrets as files; FDA_SECRETS_DIR names another folder."""
 ENGINE = "fda_core.engine.units:UnitRunner"
 
 
@@ -21,7 +28,6 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="FDA_",
-        secrets_dir=SECRETS if SECRETS.is_dir() else None,
         extra="ignore",
         frozen=True,
     )
@@ -53,6 +59,19 @@ class Settings(BaseSettings):
     runner: str = Field(
         default=ENGINE, description="module:Class that runs units, for tests and measurements."
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - there are no such files
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - made here, not at import
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return where settings come from: arguments, the environment, files of secrets."""
+        folder = secrets_folder(os.environ.get("FDA_SECRETS_DIR"))
+        return init_settings, env_settings, SecretsSettingsSource(settings_cls, folder)
 
     @field_validator("queues", mode="before")
     @classmethod
@@ -109,3 +128,14 @@ def visible_devices(device: str, visible: str | None) -> tuple[str, str | None]:
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
+
+
+def secrets_folder(told: str | None) -> Path | None:
+    """Return the folder of secret files: the one that was told, else the usual one if there."""
+    if told:
+        if not Path(told).is_dir():
+            raise BadParameter(
+                f"FDA_SECRETS_DIR: {told} is no folder", hint="Name the folder of secret files."
+            )
+        return Path(told)
+    return SECRETS if SECRETS.is_dir() else None

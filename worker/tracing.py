@@ -7,6 +7,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer, TracerProv
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from fda_core import __version__
+from fda_core.errors import BadParameter
 
 SEND_SECONDS = 2.0
 """A collector that hangs must not keep a worker from ending."""
@@ -58,11 +59,16 @@ def make_tracing(endpoint: str, *, worker: str) -> Tracing:
     """Return tracing to a collector (OTLP over HTTP), or none for an empty address."""
     if not endpoint:
         return Tracing(None)
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace import TracerProvider as Provider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
-
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider as Provider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError as problem:
+        raise BadParameter(
+            f"FDA_OTLP_ENDPOINT is set, and {problem.name} is not installed",
+            hint="Install fda-merge[otel].",
+        ) from problem
     provider = Provider(
         resource=Resource.create(
             {

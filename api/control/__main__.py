@@ -1,6 +1,5 @@
 """`python -m api.control`: the process that leads jobs. Any number may run."""
 
-import logging
 import os
 import random
 import signal
@@ -9,45 +8,37 @@ import time
 from types import FrameType
 
 import structlog
+from pydantic import ValidationError
 from redis import Redis
 
 from api.broker import Hints
 from api.control.controller import Controller, Loop
+from api.control.metrics import ControlMetrics, serve_metrics
 from api.control.queue import UnitQueue, sending_app
 from api.control.redis_state import RedisState
 from api.db.migrate import migrate
 from api.db.session import Database, open_engine
 from api.db.types import now
+from api.logs import set_up_logging
 from api.parts import batch_service, cancel, waking
 from api.schedules.firing import Firing
 from api.settings import Settings
+from api.tracing import Tracing, make_tracing
 from api.webhooks.courier import Courier
 from fda_core.contract.uris import normalise
+from fda_core.errors import FdaError
 from fda_core.storage.resolve import storages
 
 COURIER_SECONDS = 0.5
 SOCKET_SECONDS = 15.0
 """Longer than any wait of ours that blocks on Redis."""
 
-
-def set_up_logs(level: str) -> None:
-    """Write one JSON object per line to standard error."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(
-            logging.getLevelNamesMapping()[level.upper()]
-        ),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+_log = structlog.get_logger("fda.control")
 
 
-def make_controller(settings: Settings, database: Database) -> Controller:
+def make_controller(
+    settings: Settings, database: Database, *, metrics: ControlMetrics, tracing: Tracing
+) -> Controller:
     """Return the controller that settings describe."""
     url = settings.redis_url.get_secret_value()
     client = Redis.from_url(
@@ -63,29 +54,56 @@ def make_controller(settings: Settings, database: Database) -> Controller:
     roots = [normalise(root, cwd=here) for root in (*settings.roots, workspace)]
     storage = storages(roots)
     batches = batch_service(settings, database, hints, storage, clock=now)
-    firing = Firing(database, batches, cancel=cancel, wake=waking(hints), clock=now)
-    courier = Courier(database, allow_private=settings.webhook_allow_private, clock=now)
+    firing = Firing(
+        database,
+        batches,
+        cancel=cancel,
+        wake=waking(hints),
+        clock=now,
+        on_outcome=lambda outcome: metrics.fires.labels(outcome).inc(),
+    )
+    courier = Courier(
+        database,
+        allow_private=settings.webhook_allow_private,
+        clock=now,
+        on_outcome=lambda outcome: metrics.deliveries.labels(outcome).inc(),
+    )
+    queue = UnitQueue(
+        sending_app(url), redis, now, on_send=lambda queue: metrics.sent.labels(queue).inc()
+    )
     return Controller(
         database=database,
         redis=redis,
         hooks=[lambda _moment: firing.step()],
         more=[Loop(name="courier", step=courier.step, wait=lambda: time.sleep(COURIER_SECONDS))],
-        queue=UnitQueue(sending_app(url), redis, now),
+        queue=queue,
         storage=storage,
         workspace=workspace,
         settings=settings,
         clock=now,
         chance=random.Random(),
+        metrics=metrics,
+        tracing=tracing,
     )
 
 
 def main() -> None:
     """Migrate, lead until told to stop, and let go."""
-    settings = Settings()
-    set_up_logs(settings.log_level)
+    try:
+        settings = Settings()
+        set_up_logging(settings.log_level, process="controller")
+        tracing = make_tracing(settings.otlp_endpoint, service="fda-controller")
+        metrics = ControlMetrics()
+        port = settings.metrics_port
+        if port is not None:
+            port = serve_metrics(metrics, host=settings.metrics_host, port=port)
+    except (ValidationError, FdaError) as problem:
+        sys.exit(f"settings: {problem}")
     database = Database(open_engine(settings.database_url))
     migrate(database.engine)
-    controller = make_controller(settings, database)
+    controller = make_controller(settings, database, metrics=metrics, tracing=tracing)
+    if port is not None:
+        _log.info("metrics_served", metrics_port=port)
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         controller.stop()
@@ -94,6 +112,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, on_signal)
     controller.run()
     database.close()
+    tracing.close()
 
 
 if __name__ == "__main__":

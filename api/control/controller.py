@@ -11,6 +11,7 @@ import structlog
 from api.control.clock import Clock, Hook
 from api.control.dispatcher import PASS_SECONDS, SOON_SECONDS, Dispatcher, Pokes
 from api.control.leader import RENEW_SECONDS, Leader, new_holder
+from api.control.metrics import ControlMetrics, look_at, timed
 from api.control.outcome import Outcomes
 from api.control.planner import Devices, Planner
 from api.control.plans import Plans
@@ -20,6 +21,7 @@ from api.control.redis_state import RedisState
 from api.control.sweeper import SWEEP_SECONDS, Sweeper
 from api.db.session import Database
 from api.settings import Settings
+from api.tracing import Tracing
 from fda_core.storage.base import Storage
 
 WAKE_SECONDS = 2.0
@@ -56,12 +58,15 @@ class Controller:
         chance: random.Random,
         hooks: Sequence[Hook] = (),
         more: Sequence[Loop] = (),
+        metrics: ControlMetrics | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
+        self.metrics = metrics = metrics or ControlMetrics()
         self._stop = threading.Event()
         self._redis = redis
         self.pokes = Pokes()
         plans = Plans(storage, workspace)
-        self.outcomes = Outcomes(database, redis, plans, clock=clock)
+        self.outcomes = Outcomes(database, redis, plans, clock=clock, on_end=metrics.count_end)
         self.planner = Planner(
             database,
             redis,
@@ -70,12 +75,27 @@ class Controller:
             devices=Devices(device=settings.device, gpu_memory_bytes=settings.gpu_memory_bytes),
             clock=clock,
             chance=chance,
+            metrics=metrics,
+            tracing=tracing or Tracing(),
         )
         self.projector = Projector(
-            database, redis, plans, clock=clock, chance=chance, poke=self.pokes.add
+            database,
+            redis,
+            plans,
+            clock=clock,
+            chance=chance,
+            poke=self.pokes.add,
+            on_fold=metrics.reports_folded.inc,
         )
         self.dispatcher = Dispatcher(
-            database, redis, queue, plans, self.outcomes, clock=clock, pokes=self.pokes
+            database,
+            redis,
+            queue,
+            plans,
+            self.outcomes,
+            clock=clock,
+            pokes=self.pokes,
+            metrics=metrics,
         )
         self.clock = Clock(database, clock=clock, hooks=hooks)
         self.sweeper = Sweeper(
@@ -90,6 +110,9 @@ class Controller:
         self.leader = Leader(
             database, [loop.name for loop in self.loops], holder=self.holder, clock=clock
         )
+        names = [loop.name for loop in self.loops]
+        metrics.know_loops(names)
+        metrics.watch(look_at(database, redis, self.leader, names))
 
     def _own_loops(self) -> Sequence[Loop]:
         return (
@@ -161,11 +184,13 @@ class Controller:
                 self._stop.wait(IDLE_SECONDS)
                 continue
             try:
-                loop.step()
+                with timed(self.metrics.step_seconds.labels(loop.name).observe):
+                    loop.step()
                 if not self._stop.is_set():
                     loop.wait()
                 failures = 0
             except Exception:
+                self.metrics.step_failures.labels(loop.name).inc()
                 _log.exception("loop_failed", loop=loop.name, failures=failures + 1)
                 place = min(failures, len(BACK_OFF_SECONDS) - 1)
                 self._stop.wait(BACK_OFF_SECONDS[place])

@@ -16,6 +16,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from api.control import records, repository, unit_changes
+from api.control.metrics import ControlMetrics
 from api.control.outcome import Outcomes, end_job
 from api.control.planner import message_of
 from api.control.plans import Plans
@@ -104,6 +105,7 @@ class Dispatcher:
         *,
         clock: Callable[[], datetime],
         pokes: Pokes,
+        metrics: ControlMetrics,
     ) -> None:
         self._database = database
         self._redis = redis
@@ -112,6 +114,7 @@ class Dispatcher:
         self._outcomes = outcomes
         self._clock = clock
         self._pokes = pokes
+        self._metrics = metrics
         self._memory: dict[str, Memory] = {}
         self._epoch: str | None = None
 
@@ -237,6 +240,8 @@ class Dispatcher:
         with self._database.write() as session:
             self._lose(session, job.id, unit, token, outcome="lost")
         self._redis.give_up(job.id, unit, token)
+        self._metrics.leases_expired.inc()
+        _log.warning("lease_expired", job=job.id, unit=unit, attempt=job.attempt, token=token)
 
     def _lose(
         self, session: Session, job_id: str, unit_id: str, token: str, *, outcome: str
@@ -459,6 +464,9 @@ class Dispatcher:
                 age, waiting=lengths.get(message.list_key, 0)
             ):
                 messages.append(message)
+                if line.not_before is None and at is not None:
+                    self._metrics.resent.labels(line.queue).inc()
+                    _log.info("unit_resent", job=job.id, unit=line.id, attempt=job.attempt)
             elif line.state == UnitState.PENDING.value:
                 on_their_way.append(line.id)
         if on_their_way:

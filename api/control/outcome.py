@@ -61,11 +61,13 @@ class Outcomes:
         plans: Plans,
         *,
         clock: Callable[[], datetime],
+        on_end: Callable[[str, str | None], None] = lambda _state, _code: None,
     ) -> None:
         self._database = database
         self._redis = redis
         self._plans = plans
         self._clock = clock
+        self._on_end = on_end
 
     def step(self) -> int:
         """Tidy up after every job that ended since; return how many."""
@@ -88,8 +90,16 @@ class Outcomes:
                     return False
             self._redis.forget(job_id, stopped=stopped)
         with self._database.write() as session:
-            repository.delete_note(session, OUTCOME + job_id)
+            is_mine = repository.delete_note(session, OUTCOME + job_id)
+        if is_mine and job is not None and JobState(job.state) in TERMINAL:
+            self._tell(job)
         return True
+
+    def _tell(self, job: JobRow) -> None:
+        """Say once, in the log and to whoever counts, how a job ended."""
+        code = (job.error or {}).get("code")
+        _log.info("job_ended", job=job.id, attempt=job.attempt, state=job.state, code=code)
+        self._on_end(job.state, code)
 
     def _write(self, job: JobRow) -> None:
         storage, workspace = self._plans.storage, self._plans.workspace

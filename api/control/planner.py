@@ -9,12 +9,14 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from time import perf_counter
 from typing import Any
 
 import structlog
 from sqlalchemy.orm import Session
 
 from api.control import records, repository, unit_changes
+from api.control.metrics import DROPPED, PLANNED, PUT_OFF, REFUSED, ControlMetrics
 from api.control.outcome import end_job, job_file
 from api.control.plans import Plans
 from api.control.queue import Message, UnitQueue
@@ -25,6 +27,7 @@ from api.db.tables import JobRow
 from api.jobs.transitions import add_event, add_log, move
 from api.plans.estimate import seconds_of, speeds
 from api.plans.summary import summary_of
+from api.tracing import Tracing, note_error
 from fda_core.contract.artifacts import UnitRecord
 from fda_core.contract.plan import Plan, Unit
 from fda_core.contract.service import names
@@ -82,6 +85,8 @@ class Planner:
         devices: Devices,
         clock: Callable[[], datetime],
         chance: random.Random,
+        metrics: ControlMetrics,
+        tracing: Tracing,
     ) -> None:
         self._database = database
         self._redis = redis
@@ -90,6 +95,8 @@ class Planner:
         self._devices = devices
         self._clock = clock
         self._chance = chance
+        self._metrics = metrics
+        self._tracing = tracing
         self._waits: dict[tuple[str, int], tuple[int, datetime]] = {}
 
     def step(self) -> int:
@@ -106,7 +113,8 @@ class Planner:
             _, until = self._waits.get((job.id, job.attempt), (0, moment))
             if until <= moment and job.id not in ended:
                 looked += 1
-                self._begin(job)
+                with structlog.contextvars.bound_contextvars(job=job.id, attempt=job.attempt):
+                    self._begin(job)
         return looked
 
     def _begin(self, job: JobFacts) -> None:
@@ -115,14 +123,30 @@ class Planner:
                 if not move(session, job.id, JobState.VALIDATING):
                     return
             job.state = JobState.VALIDATING
+        began = perf_counter()
+        attributes: dict[str, str | int] = {"fda.job": job.id, "fda.attempt": job.attempt}
+        with self._tracing.span("plan", job.trace, attributes) as span:
+            outcome = self._try(job)
+            if span is not None:
+                span.set_attribute("fda.outcome", outcome)
+            if outcome == REFUSED:
+                note_error(span, outcome)
+        seconds = perf_counter() - began
+        self._metrics.planning_seconds.labels(outcome).observe(seconds)
+        _log.info("job_planned", outcome=outcome, seconds=round(seconds, 3))
+
+    def _try(self, job: JobFacts) -> str:
+        """Plan a job and return how that ended."""
         try:
             self._plan(job)
         except _NotMine:
-            return
+            return DROPPED
         except FdaError as problem:
             if problem.retryable and self._wait(job, problem):
-                return
+                return PUT_OFF
             self._refuse(job, ErrorReport.model_validate(problem.as_dict()))
+            return REFUSED
+        return PLANNED
 
     def _wait(self, job: JobFacts, problem: FdaError) -> bool:
         """Put a job off for a while; say no when that was done often enough."""
@@ -143,7 +167,7 @@ class Planner:
         return True
 
     def _refuse(self, job: JobFacts, error: ErrorReport) -> None:
-        _log.info("job_refused", job=job.id, code=error.code)
+        _log.info("job_refused", code=error.code)
         with self._database.write() as session:
             end_job(session, job, JobState.FAILED, error=error, only_from=[JobState.VALIDATING])
 
@@ -194,7 +218,7 @@ class Planner:
         except FdaError:
             raise
         except Exception as problem:
-            _log.exception("planning_broke", job=row.id)
+            _log.exception("planning_broke")
             raise InternalError(
                 f"planning broke: {type(problem).__name__}: {problem}",
                 hint="This is our mistake; please report it with the job's recipe.",

@@ -50,6 +50,7 @@ class Projector:
         clock: Callable[[], datetime],
         chance: random.Random,
         poke: Callable[[Iterable[str]], None],
+        on_fold: Callable[[int], None] = lambda _count: None,
     ) -> None:
         self._database = database
         self._redis = redis
@@ -57,6 +58,7 @@ class Projector:
         self._clock = clock
         self._chance = chance
         self._poke = poke
+        self._on_fold = on_fold
         self._cursor: str | None = None
         self._tallies: dict[tuple[str, int], Tally] = {}
         self._unsaid: dict[str, None] = {}
@@ -123,6 +125,7 @@ class Projector:
             self._count(session, fold.jobs, fold.touched)
             told = self._tell(session, fold.jobs)
         self._cursor = upto
+        self._on_fold(len(reports))
         self._remember_told(told)
         for job, units in fold.done.items():
             self._redis.mark_done(job, units)

@@ -49,10 +49,18 @@ class Message:
 class UnitQueue:
     """The queues of units: what is sent is noted in Redis first, so that losses are seen."""
 
-    def __init__(self, app: Celery, redis: RedisState, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        app: Celery,
+        redis: RedisState,
+        clock: Callable[[], datetime],
+        *,
+        on_send: Callable[[str], None] = lambda _queue: None,
+    ) -> None:
         self._app = app
         self._redis = redis
         self._clock = clock
+        self._on_send = on_send
 
     def send(self, messages: Sequence[Message]) -> None:
         """Send messages of one job; a second message for a unit is harmless."""
@@ -71,6 +79,7 @@ class UnitQueue:
                     priority=message.priority,
                     producer=producer,
                 )
+                self._on_send(message.queue)
 
     def lengths(self) -> dict[str, int]:
         """Return how many messages wait, by the key of their list (`Message.list_key`)."""

@@ -76,6 +76,17 @@ class RedisState:
             return FIRST
         return str(self._client.xinfo_stream(names.EVENTS)["last-generated-id"])
 
+    def seconds_behind(self, after: str) -> float:
+        """Return the age of the oldest report after an id, 0 if there is none."""
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.xrange(names.EVENTS, min=f"({after}", count=1)
+            pipe.time()
+            entries, (seconds, microseconds) = pipe.execute()
+        if not entries:
+            return 0.0
+        added = int(str(entries[0][0]).partition("-")[0]) / 1000
+        return max(0.0, seconds + microseconds / 1e6 - added)
+
     def forget_reports(self, before: str) -> None:
         """Drop reports that are folded, roughly."""
         self._client.xtrim(names.EVENTS, minid=before, approximate=True)

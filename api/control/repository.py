@@ -126,9 +126,9 @@ def set_note(session: Session, name: str, value: Mapping[str, Any]) -> None:
         _changed(session, update(NoteRow).where(NoteRow.name == name).values(value=dict(value)))
 
 
-def delete_note(session: Session, name: str) -> None:
-    """Forget a note."""
-    _changed(session, delete(NoteRow).where(NoteRow.name == name))
+def delete_note(session: Session, name: str) -> bool:
+    """Forget a note, and say whether it was there."""
+    return bool(_changed(session, delete(NoteRow).where(NoteRow.name == name)))
 
 
 def ended_jobs(session: Session) -> list[str]:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import anyio
+import structlog
 from fastapi import BackgroundTasks, Header, Path, Query, Request, Response
-from opentelemetry import propagate
 
 from api import openapi
 from api.auth.dependency import Submitter, Viewer
@@ -16,6 +16,7 @@ from api.jobs import service, views
 from api.jobs.filters import Filtered
 from api.openapi import problems
 from api.paging import Cursor, Limit, read_cursor, read_moment
+from api.tracing import current_trace
 from fda_core.contract.rest.base import Page
 from fda_core.contract.rest.jobs import Job, JobPatch, JobRequest
 
@@ -23,6 +24,8 @@ router = openapi.router(prefix="/v1/jobs", tag="jobs")
 
 JobId = Annotated[str, Path(pattern=r"^[0-9A-Za-z-]{1,64}$", description="The job's id.")]
 MOST_WAIT_SECONDS = 60
+
+log = structlog.get_logger("api")
 
 _TEXT = {"schema": {"type": "string"}}
 ACCEPTED: dict[str, Any] = {
@@ -65,6 +68,7 @@ def submit_job(
     )
     if isinstance(made, Answer):
         return made.response()
+    log.info("job_submitted", job=made.id, attempt=made.attempt)
     background.add_task(context.hints.wake, made.id)
     response.headers.update(service.headers_of(made))
     return made
@@ -72,9 +76,7 @@ def submit_job(
 
 def trace_of(request: Request) -> Mapping[str, str]:
     """Return the trace context of a request: OpenTelemetry's, or the headers' without it."""
-    carrier: dict[str, str] = {}
-    propagate.inject(carrier)
-    return carrier or {"traceparent": request.state.traceparent}
+    return current_trace() or {"traceparent": request.state.traceparent}
 
 
 @router.get("")

@@ -7,6 +7,7 @@ inserts the batch: however many processes do this at once, one of them makes the
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -47,12 +48,16 @@ class Firing:
         cancel: Cancel,
         wake: Wake,
         clock: Callable[[], datetime] = now,
+        on_outcome: Callable[[str], None] = lambda _outcome: None,
     ) -> None:
         self._database = database
         self._batches = batches
         self._cancel = cancel
         self._wake = wake
         self._clock = clock
+        self._on_outcome = on_outcome
+        self._outcomes: dict[datetime, str] = {}
+        """What became of fire times in the transaction under way."""
 
     def step(self) -> None:
         """Make the batches that are due, and queued ones whose turn has come."""
@@ -66,6 +71,7 @@ class Firing:
 
     def _locked(self, schedule_id: str, work: Work) -> None:
         """Do one schedule's work in a transaction; what breaks there stops no other one."""
+        self._outcomes.clear()
         try:
             with self._database.write() as session:
                 row = repository.lock(session, schedule_id)
@@ -75,11 +81,25 @@ class Firing:
             return
         except Exception as problem:
             log.error("schedule_broke", schedule=schedule_id, exc_info=problem)
+            self._outcomes.clear()
             with suppress(SQLAlchemyError):  # then it breaks again at the next step
                 self._give_up(schedule_id, f"{type(problem).__name__}: {problem}")
+                self._tell_outcomes()
             return
+        self._tell_outcomes()
         if jobs:
             self._wake(jobs)
+
+    def _tell_outcomes(self) -> None:
+        """Tell what became of fire times, once that is committed."""
+        for outcome in self._outcomes.values():
+            self._on_outcome(outcome)
+
+    def _set(
+        self, session: Session, schedule_id: str, fire_at: datetime, outcome: str, **more: Any
+    ) -> None:
+        repository.set_fire(session, schedule_id, fire_at, outcome=outcome, **more)
+        self._outcomes[fire_at] = outcome
 
     def _fire(self, session: Session, row: ScheduleRow) -> list[str]:
         """Deal with all fire times that have come: the latest one is run, at most."""
@@ -109,7 +129,7 @@ class Firing:
         waiting = repository.waiting(session, row.id)
         if row.overlap == "queue" and (busy or waiting):
             full = len(waiting) >= MOST_WAITING
-            repository.set_fire(
+            self._set(
                 session,
                 row.id,
                 fire_at,
@@ -118,7 +138,7 @@ class Firing:
             )
             return []
         if row.overlap == "skip" and busy:
-            repository.set_fire(session, row.id, fire_at, outcome="skipped", detail=_busy(busy))
+            self._set(session, row.id, fire_at, outcome="skipped", detail=_busy(busy))
             return []
         made = self._run(session, row, fire_at)
         stopped = [job for job in busy if made and self._cancel(session, job)]
@@ -138,13 +158,13 @@ class Firing:
         except FdaError as problem:
             log.warning("schedule_refused", schedule=row.id, code=problem.code)
             detail = f"{problem.code}: {problem.message}"
-            repository.set_fire(session, row.id, fire_at, outcome="failed", detail=detail)
+            self._set(session, row.id, fire_at, outcome="failed", detail=detail)
             return []
-        repository.set_fire(session, row.id, fire_at, outcome="fired", batch_id=made.row.id)
+        self._set(session, row.id, fire_at, outcome="fired", batch_id=made.row.id)
         return made.jobs
 
     def _miss(self, session: Session, row: ScheduleRow, fire_at: datetime, detail: str) -> None:
-        repository.add_fire(
+        new = repository.add_fire(
             session,
             row.id,
             fire_at,
@@ -152,6 +172,8 @@ class Firing:
             created_at=self._clock(),
             detail=f"no controller ran: {detail}",
         )
+        if new:
+            self._outcomes[fire_at] = "missed"
 
     def _give_up(self, schedule_id: str, detail: str) -> None:
         """Record a fire time that broke in a way we did not think of, and go on after it."""
@@ -170,7 +192,7 @@ class Firing:
                 fire_at = waiting[0]
             else:
                 return
-            repository.set_fire(session, row.id, fire_at, outcome="failed", detail=detail)
+            self._set(session, row.id, fire_at, outcome="failed", detail=detail)
 
 
 def _next_if_known(row: ScheduleRow, moment: datetime) -> datetime | None:

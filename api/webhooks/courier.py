@@ -65,6 +65,7 @@ class Courier:
         resolve: Resolve = resolve_host,
         clock: Callable[[], datetime] = now,
         chance: random.Random | None = None,
+        on_outcome: Callable[[str], None] = lambda _outcome: None,
     ) -> None:
         self._database = database
         self._allow_private = allow_private
@@ -72,6 +73,7 @@ class Courier:
         self._resolve = resolve
         self._clock = clock
         self._chance = chance or random.Random()
+        self._on_outcome = on_outcome
 
     def step(self) -> int:
         """Try what is due, a few at once; return how many tries were made."""
@@ -156,8 +158,11 @@ class Courier:
             repository.conclude(session, row, claimed=claimed.until, **result)
             if sent.status == GONE:
                 self._gone(session, row, moment)
+        self._on_outcome(result.get("state", "retried"))
         if sent.error is not None:
-            log.info("delivery_failed", delivery=row.id, tries=tries, status=sent.status)
+            log.info(
+                "delivery_failed", delivery=row.id, job=row.job_id, tries=tries, status=sent.status
+            )
 
     def _gone(self, session: Session, row: DeliveryRow, moment: datetime) -> None:
         """Tell a receiver that does not want to be told nothing more."""

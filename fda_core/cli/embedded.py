@@ -134,13 +134,15 @@ class Embedded:
             self._wait(valkey.answers, child, "answer")
         self._key(environment)
         api = self._add("api", settings.programs.api, environment)
-        self._add("controller", settings.programs.controller, environment)
+        self._add(
+            "controller", settings.programs.controller, environment | _metrics_port(environment, 0)
+        )
         for number, worker in enumerate(settings.workers, 1):
             argv = (*settings.programs.worker, "--queues", worker.queues)
             self._add(
                 f"worker-{number}",
                 (*argv, "--device", worker.device),
-                {**environment, **worker.env},
+                {**environment, **_metrics_port(environment, number), **worker.env},
                 grace_seconds=settings.grace_seconds,
                 may_finish=True,
             )
@@ -340,3 +342,11 @@ def in_background(service: Embedded) -> Iterator[Background]:
         thread.join()
     if failure:
         raise failure[0]
+
+
+def _metrics_port(environment: Mapping[str, str], place: int) -> dict[str, str]:
+    """Return the port of one process's figures: the given one and those after it, or any for 0."""
+    told = environment.get("FDA_METRICS_PORT", "")
+    if not told.isdigit() or told == "0":
+        return {}
+    return {"FDA_METRICS_PORT": str(int(told) + place)}

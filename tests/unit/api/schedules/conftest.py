@@ -26,6 +26,8 @@ class World:
     woken: Woken
     client: TestClient
     firing: Firing
+    counted: list[str]
+    """Outcomes as they are counted."""
 
     def make(self, **changes: Any) -> Any:
         """Make a schedule: every night at half past two in Berlin, unless told otherwise."""
@@ -71,8 +73,16 @@ def make_world() -> MakeWorld:
             clock=clock,
         )
         service = ScheduleService(database, batches, wake=woken, clock=clock)
-        firing = Firing(database, batches, cancel=cancel, wake=woken, clock=clock)
-        return World(database, clock, woken, client_of(router(GATE, service)), firing)
+        outcomes: list[str] = []
+        firing = Firing(
+            database,
+            batches,
+            cancel=cancel,
+            wake=woken,
+            clock=clock,
+            on_outcome=outcomes.append,
+        )
+        return World(database, clock, woken, client_of(router(GATE, service)), firing, outcomes)
 
     return made
 

@@ -59,6 +59,7 @@ def test_run_once_makes_one_batch_for_all_that_was_missed(either_world: World):
     world.clock.moment = datetime(2026, 10, 25, 12, tzinfo=UTC)
     world.firing.step()
     assert world.fires() == [("21 00:30", "missed", False), ("25 00:30", "fired", True)]
+    assert sorted(world.counted) == ["fired", "missed"]
     assert world.batches() == 1
 
 
@@ -147,6 +148,7 @@ def test_a_full_queue_skips(world: World, monkeypatch: pytest.MonkeyPatch):
         world.clock.moment = datetime(2026, 10, day, 1, tzinfo=UTC)
         world.firing.step()
     assert [outcome for _, outcome, _ in world.fires()] == ["fired", "waiting", "skipped"]
+    assert world.counted == ["fired", "waiting", "skipped"]
 
 
 def test_overlap_cancel_stops_earlier_runs(either_world: World):

@@ -431,3 +431,18 @@ def test_transport_never_looks_a_name_up(monkeypatch: pytest.MonkeyPatch, target
     )
     assert answer.status == 204
     assert asked == ["127.0.0.1"]
+
+
+def test_every_try_is_counted_by_how_it_ended(database: Database, target: Receiver, clock: Clock):
+    counted: list[str] = []
+    courier = Courier(database, allow_private=True, clock=clock, on_outcome=counted.append)
+    client = client_of(router(GATE, WebhookService(database, allow_private=True, clock=clock)))
+    path, _ = hook(client, target.url())
+    client.post(f"{path}/test")
+    target.answers += [status(503), status(200), status(410)]
+    assert courier.step() == 1
+    clock.forward(minutes=1)
+    assert courier.step() == 1
+    client.post(f"{path}/test")
+    assert courier.step() == 1
+    assert counted == ["retried", "delivered", "failed"]
