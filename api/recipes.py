@@ -9,7 +9,7 @@ from fda_core.contract.uris import inside, normalise, scheme
 from fda_core.engine.plan import check_needs
 from fda_core.engine.recipes import parse_document, recipe_of
 from fda_core.errors import BadParameter, FdaError, Forbidden, RecipeError
-from fda_core.methods.registry import resolve
+from fda_core.methods.registry import method_of
 
 MOST_CHARACTERS = 256 * 1024
 """YAML takes a second per 200 kB, and a recipe with thousands of experts has less."""
@@ -23,7 +23,7 @@ def read_recipe(sent: SentRecipe, *, roots: Sequence[str]) -> Recipe:
     _check_text(sent)
     recipe = recipe_of(parse_document(sent) if isinstance(sent, str) else sent)
     _check_text(recipe.model_dump(mode="json", by_alias=True))
-    method = resolve(recipe.method)
+    method = method_of(recipe)
     check_needs(recipe, method)
     if recipe.output is None:
         raise RecipeError(

@@ -13,7 +13,7 @@ from fda_core.contract.rest.jobs import Recipe as RecipeSent
 from fda_core.contract.uris import normalise, parent
 from fda_core.engine.recipes import parse_document, recipe_of, set_at
 from fda_core.errors import BadParameter, BatchInvalid, FdaError, OutputExists, RecipeError
-from fda_core.methods.registry import METHODS, resolve
+from fda_core.methods.registry import METHODS, method_of
 
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _UNFIT_FOR_PATHS = re.compile(r"[^A-Za-z0-9._+-]+")
@@ -119,7 +119,7 @@ def _entry(wanted: _Wanted, output: str | None, more: Mapping[str, str]) -> Entr
         )
     document["output"] = fill(template, _fields(wanted, more))
     recipe = recipe_of(document)
-    resolve(recipe.method)
+    method_of(recipe)
     assert recipe.output is not None
     return Entry(
         index=wanted.index,

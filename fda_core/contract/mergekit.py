@@ -68,6 +68,7 @@ class _Translation:
         self._names = expert_names([model.path for model in self._models])
         self._parameters: dict[str, Any] = {}
         self._weights: dict[str, float] = {}
+        self._own: dict[str, dict[str, Any]] = {name: {} for name in self._names}
         self._varied = Variations()
 
     def recipe(self) -> dict[str, Any]:
@@ -77,7 +78,7 @@ class _Translation:
         vocabulary, more = read_tokenizer(self._document, base=self._base)
         self._notes += [*remarks, *more]
         experts = [
-            {"name": name, "model": model.path, **self._weight_of(name)}
+            {"name": name, "model": model.path, **self._weight_of(name), **self._own_of(name)}
             for name, model in zip(self._names, self._models, strict=True)
         ]
         return {
@@ -93,6 +94,9 @@ class _Translation:
 
     def _weight_of(self, name: str) -> dict[str, float]:
         return {"weight": self._weights[name]} if name in self._weights else {}
+
+    def _own_of(self, name: str) -> dict[str, dict[str, Any]]:
+        return {"parameters": self._own[name]} if self._own[name] else {}
 
     def _chosen_base(self) -> str:
         if self._sources.base is not None:
@@ -176,11 +180,9 @@ class _Translation:
                 value = self._varied.put(chain, ("weights", expert))
                 self._weights[expert] = float(value)
             return
-        chain = self._shared_chain(name, parameter)
-        if not chain:
-            return
+        chains = self._chains(name, parameter)
         if parameter.only is not None:
-            if any(choice.value != parameter.only for choice in chain):
+            if any(choice.value != parameter.only for chain in chains for choice in chain):
                 raise BadParameter(
                     f"parameters.{name}: {self._method.name} has no {name}: "
                     f"{str(not parameter.only).lower()} here",
@@ -189,10 +191,30 @@ class _Translation:
                 )
             return
         if parameter.ours is not None:
-            self._parameters[parameter.ours] = self._varied.put(chain, ("set", parameter.ours))
+            self._put(name, parameter.ours, chains)
 
-    def _shared_chain(self, name: str, parameter: Parameter) -> Chain:
-        """Return the choices of a parameter that a method has once for all experts."""
+    def _put(self, name: str, ours: str, chains: Sequence[Chain]) -> None:
+        """Write the first model's choices as the method's; those that differ as the experts' own.
+
+        So the method's parameters are together what one model has, never a mixture that the
+        method might refuse. Where some model leaves the parameter out, our default is the
+        method's.
+        """
+        shared = chains[0] if all(chains) else ()
+        if shared:
+            self._parameters[ours] = self._varied.put(shared, ("set", ours))
+        differing = [place for place, chain in enumerate(chains) if chain not in (shared, ())]
+        for place in differing:
+            expert = self._names[place]
+            self._own[expert][ours] = self._varied.put(chains[place], ("experts", expert, ours))
+        if shared and differing:
+            self._notes.append(
+                f"{name} differs between models: method.{ours} is that of {self._names[0]}, "
+                "others have theirs under experts"
+            )
+
+    def _chains(self, name: str, parameter: Parameter) -> list[Chain]:
+        """Return the choices of a parameter: of each model, or what holds for all of them."""
         for model in self._models:
             if name in model.settings and not parameter.each:
                 raise BadParameter(
@@ -202,17 +224,8 @@ class _Translation:
                     key=f"{model.where}.parameters.{name}",
                 )
         if not any(name in model.settings for model in self._models):
-            return self._chain(name, parameter, None)
-        chains = [self._chain(name, parameter, model) for model in self._models]
-        for model, chain in zip(self._models, chains, strict=True):
-            if chain != chains[0]:
-                raise BadParameter(
-                    f"parameters.{name}: {self._models[0].path} and {model.path} have different "
-                    f"values; {self._method.name} has one {name} for all experts here",
-                    hint=f"Give the same {name} to all models, or once for all of them.",
-                    key=f"{model.where}.parameters.{name}",
-                )
-        return chains[0]
+            return [self._chain(name, parameter, None)]
+        return [self._chain(name, parameter, model) for model in self._models]
 
     def _chain(self, name: str, parameter: Parameter, model: Source | None) -> Chain:
         """Return a parameter's choices for a model, in our values, with a last for all tensors."""

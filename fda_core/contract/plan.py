@@ -4,10 +4,11 @@ A plan is self-contained plain data. Any worker that can reach the storage can r
 its units from the plan alone.
 """
 
+import operator
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from fda_core.contract.recipe import Recipe
 
@@ -127,6 +128,8 @@ class TensorSetting(PlainData):
     parameters: dict[str, Any]
     """Of the method, every default written out."""
     weights: dict[str, float]
+    experts: dict[str, dict[str, Any]] = Field(default_factory=dict, exclude_if=operator.not_)
+    """By name, of experts that have parameters of their own: these."""
 
 
 class PlannedTensor(PlainData):

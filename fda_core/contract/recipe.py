@@ -6,6 +6,7 @@ the registry's business, and whether the checkpoints fit is the plan's.
 
 import difflib
 import math
+import operator
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeVar
@@ -43,6 +44,11 @@ class Expert(Document):
     name: str = Field(description="How the expert is called in reports and file names.")
     model: str = Field(min_length=1, description="Folder, file:// or s3:// of the checkpoint.")
     weight: float = Field(default=1.0, description="For methods that weigh experts.")
+    parameters: dict[str, Any] = Field(
+        default_factory=dict,
+        exclude_if=operator.not_,
+        description="Parameters of the method, or of FDA's start, for this expert alone.",
+    )
 
     @model_validator(mode="after")
     def _name_is_safe(self) -> "Expert":

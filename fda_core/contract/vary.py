@@ -1,5 +1,6 @@
 """`vary`: other parameters or weights for some layers and tensors of one merge."""
 
+import operator
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -64,6 +65,11 @@ class Variation(_Part):
     weights: dict[str, float | Gradient] = Field(
         default_factory=dict, description="Weights of experts by name, as values or gradients."
     )
+    experts: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        exclude_if=operator.not_,
+        description="Parameters for one expert alone, by its name, as values or gradients.",
+    )
 
     @field_validator("set", mode="before")
     @classmethod
@@ -72,10 +78,17 @@ class Variation(_Part):
             return value
         return {key: _gradient(key, item) for key, item in value.items()}
 
+    @field_validator("experts", mode="before")
+    @classmethod
+    def _gradients_of_each(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return {name: cls._gradients(given) for name, given in value.items()}
+
     @model_validator(mode="after")
     def _makes_sense(self) -> "Variation":
-        if not self.set and not self.weights:
-            raise ValueError("give set: or weights:, else nothing varies")
+        if not (self.set or self.weights or any(self.experts.values())):
+            raise ValueError("give set:, weights: or experts:, else nothing varies")
         if self.layers is not None and self.layers[0] > self.layers[1]:
             raise ValueError(f"layers: {list(self.layers)} ends before it begins")
         return self

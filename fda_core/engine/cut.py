@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 
 from fda_core.checkpoints.layers import families
 from fda_core.contract.plan import Plan, PlannedShard, PlannedTensor, TensorRule, Unit
-from fda_core.contract.recipe import MethodSpec
 from fda_core.engine import cache_alias, costs
+from fda_core.engine.vary import method_of_setting
 from fda_core.errors import InternalError
 from fda_core.methods.base import Method
 from fda_core.methods.fda import Fda
-from fda_core.methods.registry import resolve
 from fda_core.storage.base import Storage
 
 
@@ -197,9 +196,8 @@ def _merge_unit(
 def _tensors_bytes(plan: Plan, method: Method, tensors: Sequence[PlannedTensor]) -> int:
     """Return what merging tensors one by one holds at most, beside the process itself."""
     methods: dict[int | None, Method] = {None: method}
-    for number, setting in enumerate(plan.settings):
-        spec = MethodSpec(name=plan.recipe.method.name, parameters=setting.parameters)
-        methods[number] = resolve(spec)
+    for number in range(len(plan.settings)):
+        methods[number] = method_of_setting(plan, number)
     windows = costs.windows_bytes(len(plan.experts) + 1)
     return windows + max((_tensor_bytes(plan, methods[t.setting], t) for t in tensors), default=0)
 

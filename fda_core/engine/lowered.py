@@ -7,12 +7,12 @@ from fda_core.contract.plan import Plan, Unit
 from fda_core.engine import costs
 from fda_core.engine.cut import anchor_bytes, fitted_tensors, settled_tokens
 from fda_core.methods.fda import Fda
-from fda_core.methods.registry import resolve
+from fda_core.methods.registry import method_of
 
 
 def microbatch_of(plan: Plan, unit: Unit) -> int | None:
     """Return how many anchors a unit holds at once, or None if it constructs none."""
-    method = resolve(plan.recipe.method)
+    method = method_of(plan.recipe)
     if unit.kind != "construct" or unit.layer is None or not isinstance(method, Fda):
         return None
     config = method.parameters.construction

@@ -11,7 +11,6 @@ from fda_core.checkpoints.reader import torch_dtype
 from fda_core.checkpoints.writer import ShardWriter, TensorSpec, aligned_order
 from fda_core.contract.artifacts import AdaptMetrics, ArtifactFile, UnitRecord
 from fda_core.contract.plan import PlannedTensor, TensorRule
-from fda_core.contract.recipe import MethodSpec
 from fda_core.engine import layout
 from fda_core.engine.adapt_layer import adapt_layer
 from fda_core.engine.context import UnitContext
@@ -20,10 +19,10 @@ from fda_core.engine.guards import is_finite, require_finite
 from fda_core.engine.layer_tensors import Inputs
 from fda_core.engine.stored_blocks import StoredBlocks
 from fda_core.engine.task_vector_stats import TaskVectorStats
+from fda_core.engine.vary import method_of_setting
 from fda_core.errors import InternalError
 from fda_core.methods.base import Method, TensorInputs
 from fda_core.methods.fda import Fda
-from fda_core.methods.registry import resolve
 from fda_core.methods.tensor_blocks import Scratch
 
 CPU: Final = torch.device("cpu")
@@ -214,10 +213,7 @@ class _ShardWork:
         if setting is None:
             return self._context.method, {e.name: e.weight for e in plan.experts}
         if setting not in self._varied:
-            spec = MethodSpec(
-                name=plan.recipe.method.name, parameters=plan.settings[setting].parameters
-            )
-            self._varied[setting] = resolve(spec)
+            self._varied[setting] = method_of_setting(plan, setting)
         return self._varied[setting], plan.settings[setting].weights
 
     def _adapted_tensor(self, tensor: PlannedTensor) -> Tensor:

@@ -36,7 +36,7 @@ from fda_core.errors import (
 from fda_core.methods.base import Method
 from fda_core.methods.fda import Fda
 from fda_core.methods.linear import normalized
-from fda_core.methods.registry import resolve
+from fda_core.methods.registry import method_of
 from fda_core.storage.base import Storage
 
 TEXT_TOKENS = 5
@@ -58,13 +58,13 @@ def make_plan(
     is the job: the same recipe on the same files goes on where it stopped.
     """
     recipe = _with_addresses(recipe, cwd)
-    method = resolve(recipe.method)
+    method = method_of(recipe)
     check_needs(recipe, method)
     output = _checked_output(recipe)
     workspace = _checked_workspace(recipe, output, workspace, cwd=cwd)
     matched = open_inputs(recipe, storage)
     recipe = recipe.model_copy(update={"method": _resolved(method, matched)})
-    method = resolve(recipe.method)
+    method = method_of(recipe)
     tensors, settings = vary_tensors(plan_tensors(matched, recipe), recipe, matched)
     layers = 1 + max((t.layer for t in tensors if t.layer is not None), default=-1)
     check_layer_count(recipe, layers)

@@ -13,7 +13,7 @@ from fda_core.engine.merge_unit import run_merge
 from fda_core.engine.publish_unit import run_publish
 from fda_core.engine.resources import is_out_of_memory
 from fda_core.errors import NonFinite, OutOfDeviceMemory, OutOfHostMemory
-from fda_core.methods.registry import resolve
+from fda_core.methods.registry import method_of
 from fda_core.storage.base import Storage
 
 RUNNERS = {"construct": run_construct, "merge": run_merge, "publish": run_publish}
@@ -35,7 +35,7 @@ class UnitRunner:
         self._plan = plan
         self._storage = storage
         self._journal = Journal(plan, storage)
-        self._method = resolve(plan.recipe.method)
+        self._method = method_of(plan.recipe)
         self._device = device
         self._kernel = float32_kernel() if device.type == "cpu" else "default"
         self._device_name = f"{describe_device(device)}, {self._kernel} float32"

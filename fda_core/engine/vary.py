@@ -1,5 +1,7 @@
 """Resolve a recipe's `vary` against real tensors: which parameters and weights each one gets.
 
+What an expert has of its own counts before what all have, wherever either is said.
+
 Every combination that comes out is checked by the method here, before any work.
 """
 
@@ -9,14 +11,15 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from fda_core.contract.plan import PlannedTensor, TensorRule, TensorSetting
+from fda_core.contract.plan import Plan, PlannedTensor, TensorRule, TensorSetting
 from fda_core.contract.recipe import MethodSpec, Recipe
 from fda_core.contract.vary import Variation, value_at
 from fda_core.engine.inputs import Matched
 from fda_core.errors import BadParameter, UnknownKey
+from fda_core.methods.base import Method, OwnParameters
 from fda_core.methods.fda import Fda
 from fda_core.methods.linear import normalized
-from fda_core.methods.registry import method_class, resolve
+from fda_core.methods.registry import method_class, method_of, resolve
 
 Place = tuple[int, int]
 """A layer's number inside its tower, and how many layers the tower has."""
@@ -46,6 +49,26 @@ def vary_tensors(
     return _Settings(recipe, matched).resolve(tensors)
 
 
+def method_of_setting(plan: Plan, number: int) -> Method:
+    """Return the method with the parameters of one of a plan's settings."""
+    setting = plan.settings[number]
+    return _resolve(plan.recipe.method.name, setting.parameters, setting.experts, where="method")
+
+
+def _resolve(
+    name: str,
+    parameters: Mapping[str, Any],
+    experts: Mapping[str, Mapping[str, Any]],
+    *,
+    where: str,
+) -> Method:
+    own = {
+        expert: OwnParameters(given, f"{where}.experts.{expert}")
+        for expert, given in experts.items()
+    }
+    return resolve(MethodSpec(name=name, parameters=dict(parameters)), where=where, own=own)
+
+
 def _check_entries(recipe: Recipe, *, layers: int) -> None:
     kind = method_class(recipe.method.name)
     if kind is Fda:
@@ -54,7 +77,7 @@ def _check_entries(recipe: Recipe, *, layers: int) -> None:
             hint="Leave vary: out, or merge with another method.",
             key="vary",
         )
-    weighs = resolve(recipe.method).uses_weights
+    weighs = method_of(recipe).uses_weights
     known = [field.alias or name for name, field in kind.Parameters.model_fields.items()]
     experts = [expert.name for expert in recipe.experts]
     for number, entry in enumerate(recipe.vary):
@@ -66,6 +89,8 @@ def _check_entries(recipe: Recipe, *, layers: int) -> None:
                 hint="Leave the weights out, or choose a method that weighs (`fda methods`).",
                 key=f"vary.{number}.weights",
             )
+        _check_names(entry.experts, experts, f"vary.{number}.experts", "expert")
+        _check_own(entry.experts, kind, where=f"vary.{number}.experts")
         if entry.layers is not None and entry.layers[1] >= layers:
             raise BadParameter(
                 f"vary.{number}.layers: {list(entry.layers)}, but the base has layers 0 to "
@@ -87,6 +112,23 @@ def _check_names(given: Mapping[str, Any], known: Sequence[str], where: str, wha
             )
 
 
+def _check_own(experts: Mapping[str, Mapping[str, Any]], kind: type[Method], *, where: str) -> None:
+    """Refuse parameters that the method does not have for one expert."""
+    for expert, given in experts.items():
+        if given and not kind.expert_parameters:
+            raise BadParameter(
+                f"{where}.{expert}: {kind.name} has no parameters that an expert has of its own",
+                hint="Give them under set:, or choose a method that has (`fda methods`).",
+                key=f"{where}.{expert}",
+            )
+        what = f"parameter of one expert of {kind.name}"
+        _check_names(given, kind.expert_parameters, f"{where}.{expert}", what)
+
+
+Own = dict[str, dict[str, Any]]
+"""By expert, the parameters that it has of its own."""
+
+
 class _Settings:
     """Collects the distinct settings of one plan."""
 
@@ -94,8 +136,10 @@ class _Settings:
         self._recipe = recipe
         self._matched = matched
         self._weights = {expert.name: expert.weight for expert in recipe.experts}
+        self._own: Own = {e.name: e.parameters for e in recipe.experts if e.parameters}
         self._places = _places(matched)
-        self._index: dict[str, int | None] = {_key(recipe.method.parameters, self._weights): None}
+        common = _key(recipe.method.parameters, self._weights, self._own)
+        self._index: dict[str, int | None] = {common: None}
         self._found: list[TensorSetting] = []
         self._used: set[int] = set()
 
@@ -114,6 +158,7 @@ class _Settings:
     def _setting(self, tensor: PlannedTensor) -> int | None:
         """Return the index of a tensor's setting, adding it if it is new."""
         parameters, weights = dict(self._recipe.method.parameters), dict(self._weights)
+        own = {expert: dict(given) for expert, given in self._own.items()}
         place = self._places[tensor.name]
         for number, entry in enumerate(self._recipe.vary):
             if _falls_under(tensor, entry):
@@ -121,27 +166,35 @@ class _Settings:
                 depth = _depth(tensor, place, entry)
                 parameters |= {key: value_at(v, depth) for key, v in entry.set.items()}
                 weights |= {name: float(value_at(v, depth)) for name, v in entry.weights.items()}
-        key = _key(parameters, weights)
+                for expert, given in entry.experts.items():
+                    values = {key: value_at(v, depth) for key, v in given.items()}
+                    own[expert] = own.get(expert, {}) | values
+        key = _key(parameters, weights, own)
         if key not in self._index:
-            self._found.append(self._checked(tensor, parameters, weights))
+            self._found.append(self._checked(tensor, parameters, weights, own))
             self._index[key] = len(self._found) - 1
         return self._index[key]
 
     def _checked(
-        self, tensor: PlannedTensor, parameters: Mapping[str, Any], weights: Mapping[str, float]
+        self,
+        tensor: PlannedTensor,
+        parameters: Mapping[str, Any],
+        weights: Mapping[str, float],
+        own: Own,
     ) -> TensorSetting:
-        spec = MethodSpec(name=self._recipe.method.name, parameters=dict(parameters))
-        method = resolve(spec, where=f"vary, for {tensor.name}")
+        name, where = self._recipe.method.name, f"vary, for {tensor.name}"
+        method = _resolve(name, parameters, own, where=where)
         if getattr(method.parameters, "normalize", False):
             normalized([weights[name] for name in tensor.experts])
         return TensorSetting(
             parameters=method.parameters.model_dump(mode="json", by_alias=True),
             weights=dict(weights),
+            experts=own,
         )
 
 
-def _key(parameters: Mapping[str, Any], weights: Mapping[str, float]) -> str:
-    return json.dumps([dict(parameters), dict(weights)], sort_keys=True, default=repr)
+def _key(parameters: Mapping[str, Any], weights: Mapping[str, float], own: Own) -> str:
+    return json.dumps([dict(parameters), dict(weights), own], sort_keys=True, default=repr)
 
 
 def _words(entry: Variation) -> str:

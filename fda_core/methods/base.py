@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
-from fda_core.contract.recipe import Document
-from fda_core.errors import InternalError
+from fda_core.contract.recipe import Document, checked
+from fda_core.errors import BadParameter, InternalError, UnknownKey
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,6 +22,14 @@ CostClass = Literal["A", "B", "C", "E"]
 
 class MethodParameters(Document):
     """Base of a method's parameters: strict, frozen, unknown keys refused, no NaN."""
+
+
+class OwnParameters(NamedTuple):
+    """What a recipe gives one expert alone, not yet checked against the method."""
+
+    given: Mapping[str, Any]
+    where: str
+    """Its place in the recipe, for messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +83,8 @@ class Method(ABC):
     min_experts: int = 1
     max_experts: int | None = None
     uses_weights: bool = False
+    expert_parameters: tuple[str, ...] = ()
+    """The parameters that an expert may have of its own."""
     workspace_tensors: ClassVar[float] = 4.0
     """What `merge_tensor` needs at most beyond base and deltas, in tensors of the base's size.
 
@@ -83,8 +94,39 @@ class Method(ABC):
     """
     Parameters: ClassVar[type[MethodParameters]]
 
-    def __init__(self, parameters: MethodParameters) -> None:
+    def __init__(
+        self, parameters: MethodParameters, own: Mapping[str, OwnParameters] | None = None
+    ) -> None:
+        """Take what holds for all experts, and by expert what holds for it alone.
+
+        Raises `UnknownKey` or `BadParameter` for what an expert cannot have of its own.
+        """
         self.parameters = parameters
+        self.own: Mapping[str, MethodParameters] = self._read_own(own)
+        """By expert, of those that differ: all parameters, its own among them."""
+
+    def _read_own(self, own: Mapping[str, OwnParameters] | None) -> dict[str, MethodParameters]:
+        return {expert: self._of_expert(given) for expert, given in (own or {}).items()}
+
+    def _of_expert(self, own: OwnParameters) -> MethodParameters:
+        known = self.expert_parameters
+        if not known:
+            raise BadParameter(
+                f"{own.where}: {self.name} has no parameters that an expert has of its own",
+                hint="Give them under method:, or choose a method that has (`fda methods`).",
+                key=own.where,
+            )
+        for name in own.given:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+                meant = f"Did you mean {near[0]!r}? " if near else ""
+                raise UnknownKey(
+                    f"{own.where}.{name}: {self.name} has no such parameter of one expert",
+                    hint=f"{meant}Known here: {', '.join(known)}.",
+                    key=f"{own.where}.{name}",
+                )
+        shared = self.parameters.model_dump(by_alias=True)
+        return checked(type(self.parameters), {**shared, **own.given}, where=own.where)
 
     def merges_blocks(self, *, layer: int | None, shape: Sequence[int]) -> bool:  # noqa: ARG002
         """Say whether `merge_blocks` merges a tensor of this layer and shape."""

@@ -7,7 +7,7 @@ stays, where both codes keep int(β n) even if that is none.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Literal
 
@@ -45,6 +45,14 @@ class BreadcrumbsParameters(TaskVectorParameters):
         "keeps the 1 − γ that are left, tensor takes back outliers until β stay.",
     )
 
+    def band(self, count: int) -> tuple[int, int]:
+        """Return how many of `count` entries are too large, and how many are not too small."""
+        dropped = int(self.remove_top * count)
+        kept = max(1, int(self.keep * count))
+        if self.scope == "tensor":
+            dropped = min(dropped, count - kept)
+        return dropped, min(count, dropped + kept)
+
 
 class BreadcrumbsLinearParameters(BreadcrumbsParameters, SummedParameters):
     """Settings of Breadcrumbs with task arithmetic."""
@@ -59,7 +67,9 @@ class SparseByBand(SparseMethod):
 
     paper = "arXiv 2312.06795"
     cost = "A"
+    expert_parameters = ("keep", "remove_top")
     parameters: BreadcrumbsParameters
+    own: Mapping[str, BreadcrumbsParameters]
 
     @property
     def single_pass(self) -> bool:
@@ -74,24 +84,17 @@ class SparseByBand(SparseMethod):
         """
         by_row = self.parameters.scope == "row"
         count = source.row_length if by_row else source.numel
-        first, last = self.band(count)
-        if (first, last) == (0, count):
-            return [keep_all for _ in source.experts]
-        if by_row:
-            return [partial(keeping_ranks_in_rows, count, first, last) for _ in source.experts]
-        return bands(lambda: (deltas for _, deltas in source.blocks()), first, last)
+        cuts = [self.own.get(e, self.parameters).band(count) for e in source.experts]
+        if not by_row:
+            return bands(lambda: (deltas for _, deltas in source.blocks()), cuts, count=count)
+        return [
+            keep_all if cut == (0, count) else partial(keeping_ranks_in_rows, count, *cut)
+            for cut in cuts
+        ]
 
     def unit(self, source: TensorBlocks) -> int:
         """Return the length of a row where entries are ranked in it."""
         return source.row_length if self.parameters.scope == "row" else 1
-
-    def band(self, count: int) -> tuple[int, int]:
-        """Return how many of `count` entries are too large, and how many are not too small."""
-        dropped = int(self.parameters.remove_top * count)
-        kept = max(1, int(self.parameters.keep * count))
-        if self.parameters.scope == "tensor":
-            dropped = min(dropped, count - kept)
-        return dropped, min(count, dropped + kept)
 
 
 class Breadcrumbs(SparseByBand, Summed):

@@ -7,7 +7,7 @@ from one generator over the model, so results agree in distribution, not bit for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from pydantic import Field
@@ -41,6 +41,11 @@ class DareParameters(TaskVectorParameters):
         "about the same.",
     )
 
+    @property
+    def needs_sums(self) -> bool:
+        """Say whether what makes up for dropped entries hangs on absolute sums."""
+        return self.rescale == "l1" and self.density < 1
+
 
 class DareLinearParameters(DareParameters, SummedParameters):
     """Settings of DARE with task arithmetic."""
@@ -63,26 +68,32 @@ class Dare(SparseMethod):
 
     paper = "arXiv 2311.03099"
     cost = "A"
+    expert_parameters = ("density",)
     parameters: DareParameters
+    own: Mapping[str, DareParameters]
 
     @property
     def single_pass(self) -> bool:
         """Say yes, unless absolute sums have to be known."""
-        return self.parameters.rescale == "inverse_probability" or self.parameters.density == 1
+        every = (self.parameters, *self.own.values())
+        return not any(settings.needs_sums for settings in every)
 
     def keepers(self, source: TensorBlocks) -> list[Callable[[], Keep]]:
         """Drop entries at random. Peak memory: nothing beyond the inputs."""
-        density = self.parameters.density
-        if density == 1:
-            return [keep_all for _ in source.experts]
-        return [partial(dropping, density=density, seed=seed) for seed in mask_seeds(source)]
+        return [
+            keep_all if density == 1 else partial(dropping, density=density, seed=seed)
+            for density, seed in zip(self._densities(source), mask_seeds(source), strict=True)
+        ]
 
     def made_up(self, source: TensorBlocks, keepers: Sequence[Callable[[], Keep]]) -> list[float]:
         """Return one over the density, or the ratio of absolute sums."""
-        settings = self.parameters
-        if settings.rescale == "inverse_probability" or settings.density == 1:
-            return [1 / settings.density] * len(keepers)
+        densities = self._densities(source)
+        if self.parameters.rescale == "inverse_probability":
+            return [1 / density for density in densities]
         return l1_factors(source, keepers, unit=1)
+
+    def _densities(self, source: TensorBlocks) -> list[float]:
+        return [self.own.get(e, self.parameters).density for e in source.experts]
 
 
 class DareLinear(Dare, Summed):

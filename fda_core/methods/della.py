@@ -6,7 +6,7 @@ generator over the model; a row of one entry, 0/0 in the formula, keeps it with 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Literal
 
@@ -53,6 +53,11 @@ class DellaParameters(TaskVectorParameters):
         "probability, as published, or scaling to the absolute sum before (mergekit).",
     )
 
+    @property
+    def needs_sums(self) -> bool:
+        """Say whether what makes up for dropped entries hangs on absolute sums."""
+        return self.rescale == "l1" and self.density < 1
+
     @model_validator(mode="after")
     def _probabilities(self) -> DellaParameters:
         lowest, highest = self.density - self.epsilon, self.density + self.epsilon
@@ -83,33 +88,40 @@ class MagPrune(SparseMethod):
 
     paper = "arXiv 2406.11617"
     cost = "A"
+    expert_parameters = ("density", "epsilon")
     parameters: DellaParameters
+    own: Mapping[str, DellaParameters]
 
     @property
     def single_pass(self) -> bool:
         """Say yes, unless absolute sums have to be known."""
-        return self.parameters.rescale == "inverse_probability" or self.parameters.density == 1
+        every = (self.parameters, *self.own.values())
+        return not any(settings.needs_sums for settings in every)
 
     def keepers(self, source: TensorBlocks) -> list[Callable[[], Keep]]:
         """Drop entries by their rank in the row along the last dimension.
 
         Peak memory: nothing beyond the inputs, but ten rows where a row is long.
         """
-        settings = self.parameters
+        seeds = zip(source.experts, mask_seeds(source), strict=True)
+        return [self._keeper(expert, source.row_length, seed=seed) for expert, seed in seeds]
+
+    def _keeper(self, expert: str, length: int, *, seed: int) -> Callable[[], Keep]:
+        settings = self.own.get(expert, self.parameters)
         if settings.density == 1:
-            return [keep_all for _ in source.experts]
-        begin = partial(
+            return keep_all
+        return partial(
             pruning,
-            source.row_length,
+            length,
             lowest=settings.density - settings.epsilon,
             highest=settings.density + settings.epsilon,
             inverse=settings.rescale == "inverse_probability",
+            seed=seed,
         )
-        return [partial(begin, seed=seed) for seed in mask_seeds(source)]
 
     def made_up(self, source: TensorBlocks, keepers: Sequence[Callable[[], Keep]]) -> list[float]:
         """Return the ratio of absolute sums where entries are not divided by probabilities."""
-        if self.parameters.rescale == "inverse_probability" or self.parameters.density == 1:
+        if self.parameters.rescale == "inverse_probability":
             return [1.0] * len(keepers)
         return l1_factors(source, keepers, unit=self.unit(source))
 

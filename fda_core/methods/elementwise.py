@@ -73,35 +73,43 @@ class Rank(NamedTuple):
 
 def nth_largest_magnitude(flat: Tensor, n: int) -> Rank:
     """Return the n-th largest magnitude of a flat tensor, n counted from 1; exact."""
-    ((rank,),) = order_statistics(lambda: zip(torch.split(flat, BLOCK)), [n])
+    ((rank,),) = order_statistics(lambda: zip(torch.split(flat, BLOCK)), [[n]])
     return rank
 
 
 def order_statistics(
-    passes: Callable[[], Iterable[Sequence[Tensor]]], places: Sequence[int]
+    passes: Callable[[], Iterable[Sequence[Tensor]]], places: Sequence[Sequence[int]]
 ) -> list[list[Rank]]:
-    """Return, for each of several flat tensors, the n-th largest magnitude for each n; exact.
+    """Return, for each of several flat tensors, the n-th largest magnitude for each of its n.
 
-    `passes` gives the tensors' blocks, of all side by side, each time it is called. Bit
-    patterns of non-negative floats are ordered like the floats, so magnitudes are found 16 bits
-    at a time by counting: one pass for the leading digit of all places, and one per further
-    digit that counts the elements with the leading digits found so far. No sorting, no copy.
+    Exact. `places` has each tensor's n; one that has none is not looked at. `passes` gives the
+    tensors' blocks, of all side by side, each time it is called. Bit of
+    non-negative floats are ordered like the floats, so magnitudes are found 16 bits at a time
+    by counting: one pass for the leading digit of all places, and one per further digit that
+    counts the elements with the leading digits found so far. No sorting, no copy.
     Needs 1 <= n <= numel and float32 or float64.
     """
-    searches: list[list[_Search]] = []
+    if not any(places):
+        return [[] for _ in places]
+    leading: list[_Search] = []
     for parts in passes():
-        searches = searches or [[_Search(part, 0)] for part in parts]
-        for (first,), part in zip(searches, parts, strict=True):
-            first.add_leading(_patterns(part))
-    searches = [[first.copy(n) for n in places] for (first,) in searches]
+        leading = leading or [_Search(part, 0) for part in parts]
+        for search, part, wanted in zip(leading, parts, places, strict=True):
+            if wanted:
+                search.add_leading(_patterns(part))
+    searches = [
+        [search.copy(n) for n in wanted] for search, wanted in zip(leading, places, strict=True)
+    ]
     while not all([search.narrow() for of_tensor in searches for search in of_tensor]):  # noqa: C419
         for parts in passes():
             for of_tensor, part in zip(searches, parts, strict=True):
+                if not of_tensor:
+                    continue
                 patterns = _patterns(part)
                 magnitudes = patterns & torch.iinfo(patterns.dtype).max
-                leading = magnitudes >> of_tensor[0].shift + DIGIT_BITS
+                found = magnitudes >> of_tensor[0].shift + DIGIT_BITS
                 for search in of_tensor:
-                    search.add(magnitudes, leading)
+                    search.add(magnitudes, found)
     return [[search.rank() for search in of_tensor] for of_tensor in searches]
 
 
@@ -236,7 +244,7 @@ def keep_ranks_(flat: Tensor, first: int, last: int) -> Tensor:
     0 <= first < last <= numel. A dropped infinity becomes NaN, not a number that looks sound.
     """
     bounds = band_places(first, last)
-    (ranks,) = order_statistics(lambda: zip(torch.split(flat, BLOCK)), bounds)
+    (ranks,) = order_statistics(lambda: zip(torch.split(flat, BLOCK)), [bounds])
     keep = band(ranks, first, last)
     for block in torch.split(flat, BLOCK):
         keep(block)
@@ -274,11 +282,22 @@ def band(ranks: Sequence[Rank], first: int, last: int) -> Keep:
 
 
 def bands(
-    passes: Callable[[], Iterable[Sequence[Tensor]]], first: int, last: int
+    passes: Callable[[], Iterable[Sequence[Tensor]]],
+    cuts: Sequence[tuple[int, int]],
+    *,
+    count: int,
 ) -> list[Callable[[], Keep]]:
-    """Return what begins `band` for each of several flat tensors, given by their blocks."""
-    found = order_statistics(passes, band_places(first, last))
-    return [partial(band, ranks, first, last) for ranks in found]
+    """Return what begins `band` for each of several flat tensors, given by their blocks.
+
+    `cuts` has each tensor's `first` and `last`; from 0 to `count`, all elements, keeps all.
+    """
+    everything = (0, count)
+    places = [[] if cut == everything else band_places(*cut) for cut in cuts]
+    found = order_statistics(passes, places)
+    return [
+        keep_all if cut == everything else partial(band, ranks, *cut)
+        for cut, ranks in zip(cuts, found, strict=True)
+    ]
 
 
 def _passed(rank: Rank, n: int) -> int | None:

@@ -69,14 +69,19 @@ class Fda(base.Method):
     Parameters = FdaParameters
     parameters: FdaParameters
 
-    def __init__(self, parameters: base.MethodParameters) -> None:
+    def __init__(
+        self, parameters: base.MethodParameters, own: Mapping[str, base.OwnParameters] | None = None
+    ) -> None:
+        """Give the start what single experts have of their own; the base refuses it."""
         super().__init__(parameters)
         spec = self.parameters.start
-        self.start: base.Method | None = (
-            None if spec.name == BASE else registry.resolve(spec, where="method.start")
-        )
-        if self.start is not None:
+        self.start: base.Method | None = None
+        if spec.name == BASE:
+            self._read_own(own)
+        else:
+            self.start = registry.resolve(spec, where="method.start", own=own)
             self.uses_weights = self.start.uses_weights
+            self.expert_parameters = self.start.expert_parameters
             self.min_experts = self.start.min_experts
             self.max_experts = self.start.max_experts
 

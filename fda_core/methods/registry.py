@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from fda_core.contract.recipe import MethodSpec, checked
+from fda_core.contract.recipe import MethodSpec, Recipe, checked
 from fda_core.errors import UnknownMethod
-from fda_core.methods.base import Method
+from fda_core.methods.base import Method, OwnParameters
 
 METHODS: Mapping[str, str] = {
     "fda": "fda_core.methods.fda:Fda",
@@ -54,10 +54,28 @@ def method_class(name: str) -> type[Method]:
     return found
 
 
-def resolve(spec: MethodSpec, *, where: str = "method") -> Method:
-    """Return the method a recipe asks for, its parameters checked and defaults filled in."""
+def resolve(
+    spec: MethodSpec,
+    *,
+    where: str = "method",
+    own: Mapping[str, OwnParameters] | None = None,
+) -> Method:
+    """Return the method a recipe asks for, its parameters checked and defaults filled in.
+
+    `own` are the parameters of single experts, by name.
+    """
     kind = method_class(spec.name)
-    return kind(checked(kind.Parameters, spec.parameters, where=where))
+    return kind(checked(kind.Parameters, spec.parameters, where=where), own)
+
+
+def method_of(recipe: Recipe) -> Method:
+    """Return the method of a recipe, with what its experts have of their own."""
+    own = {
+        expert.name: OwnParameters(expert.parameters, f"experts.{place}.parameters")
+        for place, expert in enumerate(recipe.experts)
+        if expert.parameters
+    }
+    return resolve(recipe.method, own=own)
 
 
 def describe(name: str) -> dict[str, Any]:
@@ -72,5 +90,6 @@ def describe(name: str) -> dict[str, Any]:
         "min_experts": kind.min_experts,
         "max_experts": kind.max_experts,
         "uses_weights": kind.uses_weights,
+        "expert_parameters": list(kind.expert_parameters),
         "parameters": kind.Parameters.model_json_schema(by_alias=True),
     }

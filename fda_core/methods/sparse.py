@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from fda_core.methods.elementwise import Keep, disjoint_sum, sum_into_first
+from fda_core.methods.elementwise import Keep, disjoint_sum, keep_all, sum_into_first
 from fda_core.methods.linear import normalized
 from fda_core.methods.sparsify import AbsoluteSum
 from fda_core.methods.task_vector import DeltaBlock, ElementwiseMethod, TaskVectorParameters
@@ -96,15 +96,21 @@ class SparseMethod(ElementwiseMethod):
 def l1_factors(
     source: TensorBlocks, keepers: Sequence[Callable[[], Keep]], *, unit: int
 ) -> list[float]:
-    """Return Σ |τ_e| before sparsifying over that after, in one pass."""
-    keeps = [begin() for begin in keepers]
-    before, after = ([AbsoluteSum() for _ in keeps] for _ in range(2))
+    """Return Σ |τ_e| before sparsifying over that after, in one pass; 1 where all is kept."""
+    dropping = [e for e, begin in enumerate(keepers) if begin is not keep_all]
+    factors = [1.0] * len(keepers)
+    if not dropping:
+        return factors
+    keeps = {e: keepers[e]() for e in dropping}
+    before, after = ({e: AbsoluteSum() for e in dropping} for _ in range(2))
     for _, deltas in source.blocks(of=unit):
-        for e, delta in enumerate(deltas):
-            before[e].add(delta)
-            keeps[e](delta)
-            after[e].add(delta)
-    return [a.result() / (b.result() or 1.0) for a, b in zip(before, after, strict=True)]
+        for e, keep in keeps.items():
+            before[e].add(deltas[e])
+            keep(deltas[e])
+            after[e].add(deltas[e])
+    for e in dropping:
+        factors[e] = before[e].result() / (after[e].result() or 1.0)
+    return factors
 
 
 class Summed(SparseMethod):

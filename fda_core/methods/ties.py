@@ -8,7 +8,7 @@ negative entries), so that turning all signs around turns the result around.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -60,27 +60,30 @@ class Ties(Elected):
     summary = "Trims small updates, elects a sign per entry and merges the updates that agree."
     paper = "arXiv 2306.01708"
     cost = "A"
+    expert_parameters = ("density",)
     Parameters = TiesParameters
     parameters: TiesParameters
+    own: Mapping[str, TiesParameters]
 
     def keepers(self, source: TensorBlocks) -> list[Callable[[], Keep]]:
         """Trim to the largest entries; nothing makes up for the rest.
 
         Peak memory: nothing beyond the inputs.
         """
-        paper = self.parameters.rules == "paper"
-        kept = int(self.parameters.density * source.numel)
-        kept = kept + 1 if paper else max(kept, 1)
-        if kept >= source.numel:
-            return [keep_all for _ in source.experts]
+        paper, count = self.parameters.rules == "paper", source.numel
+        shares = [self.own.get(e, self.parameters).density for e in source.experts]
+        kept = [int(share * count) for share in shares]
 
         def passes() -> Iterator[Sequence[Tensor]]:
             return (deltas for _, deltas in source.blocks())
 
         if not paper:
-            return bands(passes, 0, kept)
-        thresholds = [rank.magnitude for (rank,) in order_statistics(passes, [kept])]
-        return [partial(at_least, threshold) for threshold in thresholds]
+            return bands(passes, [(0, max(k, 1)) for k in kept], count=count)
+        places = [[k + 1] if k + 1 < count else [] for k in kept]
+        return [
+            partial(at_least, ranks[0].magnitude) if ranks else keep_all
+            for ranks in order_statistics(passes, places)
+        ]
 
     def zero_sign(self, weighed: Callable[[], Iterator[Block]]) -> int:
         """Return the sign elected where the sum is zero."""

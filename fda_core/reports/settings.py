@@ -34,6 +34,8 @@ def parameter_rows(plan: Plan, manifest: Manifest) -> list[tuple[str, str]]:
     """Return every setting that shaped the result, nested ones as `construct.steps`."""
     recipe = plan.recipe
     rows = list(_flat(manifest.parameters))
+    for expert in recipe.experts:
+        rows += _flat(expert.parameters, f"experts.{expert.name}.")
     rows += [
         ("outside", recipe.outside),
         ("heads", recipe.heads),

@@ -52,6 +52,9 @@ class MethodView(Resource):
     min_experts: int
     max_experts: int | None
     uses_weights: bool
+    expert_parameters: list[str] = Field(
+        description="Which of them an expert may have of its own, under `experts[].parameters`."
+    )
     parameters: dict[str, Any]
 
 
