@@ -14,13 +14,13 @@ from api.db.migrate import migrate
 from api.db.session import Database, open_engine
 from fda_core.contract.service.states import NEXT, TERMINAL, JobState
 from tests.support.control import Bench, Folder, HandWorker, Trial
-from tests.support.valkey import ValkeyServer
+from tests.support.valkey import Valkey
 
 LONG = bool(os.environ.get("FDA_PROVE"))
 """`make prove-control`."""
 
 
-def _machine(server: ValkeyServer, root: Path) -> type[RuleBasedStateMachine]:
+def _machine(server: Valkey, root: Path) -> type[RuleBasedStateMachine]:
     folder = Folder(root / "models")
 
     class JobLife(RuleBasedStateMachine):
@@ -31,8 +31,7 @@ def _machine(server: ValkeyServer, root: Path) -> type[RuleBasedStateMachine]:
             place = Path(tempfile.mkdtemp(dir=root))
             self.database = Database(open_engine(f"sqlite:///{place}/fda.db"))
             migrate(self.database.engine)
-            with server.client() as client:
-                client.flushall()
+            server.empty()
             self.bench = Bench(folder, self.database, server)
             self.bench.workspace = str(place / "ws")
             self.bench.controller = self.bench.new_controller()
@@ -122,7 +121,7 @@ def _machine(server: ValkeyServer, root: Path) -> type[RuleBasedStateMachine]:
 
 
 @pytest.mark.slow
-def test_no_order_of_events_leaves_the_state_machine(valkey: ValkeyServer, tmp_path: Path):
+def test_no_order_of_events_leaves_the_state_machine(valkey: Valkey, tmp_path: Path):
     machine = _machine(valkey, tmp_path).TestCase
     machine.settings = settings(
         max_examples=150 if LONG else 5,

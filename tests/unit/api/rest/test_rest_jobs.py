@@ -351,7 +351,8 @@ def test_a_long_poll_answers_when_something_changes(either: Rest):
     path = f"/v1/jobs/{job['id']}"
     timer = threading.Timer(0.3, either.lead, (job["id"], "validating"))
     timer.start()
-    answer = either.viewer.get(f"{path}?wait=20")
+    known = {"If-None-Match": f'W/"{job["version"]}"'}
+    answer = either.viewer.get(f"{path}?wait=20", headers=known)
     timer.join()
     assert answer.json()["state"] == "validating"
     assert answer.elapsed < timedelta(seconds=10)
