@@ -86,8 +86,13 @@ prove-control: $(VENV)/test.done  ## Kill the controller at every write; 150 liv
 	@FDA_PROVE=1 $(BIN)/python -m pytest -n 0 tests/integration/control/test_recovery.py \
 		tests/integration/control/test_state_machine.py
 
-soak: $(VENV)/test.done  ## Kill the service's processes 50 times during a batch; cut off 200 readers of events
+soak: $(VENV)/test.done  ## Hurt the service: 50 kills, empty Redis, bad storage, killed Postgres, lost database
 	@$(BIN)/python -m tests.soak.kills
+	@$(BIN)/python -m tests.soak.kills --flush --kills 12 --jobs 6
+	@$(BIN)/python -m tests.soak.storage
+	@$(BIN)/python -m tests.soak.postgres
+	@$(BIN)/python -m tests.soak.rebuild
+	@$(BIN)/python -m tests.soak.races
 	@FDA_SOAK_CLIENTS=200 FDA_SOAK_EVENTS=2000 $(BIN)/python -m pytest -n 0 \
 	  tests/integration/service/test_rest_streams.py -k many_clients
 

@@ -49,8 +49,8 @@ RECORDS_SECONDS = 10.0
 STOP_GRACE_SECONDS = 1.0
 """Between a worker's look for the order to stop and its lease."""
 LOSSES = 5
-"""A unit that takes so many workers with it is given up. Machines that may be taken away at any
-moment kill three of one unit by chance about once in a thousand jobs, five never."""
+"""A unit that takes so many workers with it is given up. Where machines are taken away at any
+moment, three of one long unit are lost by chance now and then."""
 
 _log = structlog.get_logger("fda.control.dispatcher")
 

@@ -73,7 +73,9 @@ class Fold:
             if report.job in self.jobs and unit is not None:
                 wanted.setdefault(report.job, set()).add(unit)
         self.units = repository.units(self.session, wanted)
-        self.attempts = repository.attempts(self.session, {report.token for report in reports})
+        stand_ins = {repository.rebuilt_token(*unit) for unit in self.units}
+        tokens = {report.token for report in reports}
+        self.attempts = repository.attempts(self.session, tokens | stand_ins)
 
     def fold(self, report: Report) -> None:
         """Fold one report."""
@@ -97,6 +99,7 @@ class Fold:
         if isinstance(event, UnitFinished):
             believed = unit.kind != "publish" or self.published.get(job.id, True)
             self._close(tried, "done" if believed else "failed", report)
+            self._drop_stand_in(unit)
             self._finished(report, event, job=job, unit=unit)
         elif isinstance(event, UnitFailed):
             self._failed(report, event, job=job, unit=unit, tried=tried)
@@ -306,6 +309,13 @@ class Fold:
             tried.outcome = outcome
             tried.finished_at = _time(report.at)
             tried.error = None if error is None else error.model_dump(mode="json")
+
+    def _drop_stand_in(self, unit: UnitRow) -> None:
+        """Forget what a rebuild put in the place of a try that was now heard of again."""
+        token = repository.rebuilt_token(unit.job_id, unit.id)
+        stand_in = self.attempts.pop(token, None)
+        if stand_in is not None:
+            self.session.delete(stand_in)
 
     def _touch(self, unit: UnitRow) -> None:
         self.touched.setdefault(unit.job_id, {})[unit.id] = unit

@@ -196,7 +196,7 @@ def _add_units(
             job_id=job.id,
             attempt=job.attempt,
             unit=unit_id,
-            token=f"rebuilt:{job.id}:{unit_id}",
+            token=repository.rebuilt_token(job.id, unit_id),
             worker=record.worker,
             outcome="done",
             started_at=moment,

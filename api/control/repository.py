@@ -350,6 +350,11 @@ def finish_units(session: Session, job_id: str, moment: datetime) -> None:
 # Attempts
 
 
+def rebuilt_token(job_id: str, unit_id: str) -> str:
+    """Return the token of what stands for the try behind a record, after a rebuild."""
+    return f"rebuilt:{job_id}:{unit_id}"
+
+
 def attempts(session: Session, tokens: Collection[str]) -> dict[str, AttemptRow]:
     """Return tries by their tokens, to be changed."""
     rows = session.scalars(

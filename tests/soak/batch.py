@@ -29,11 +29,16 @@ ENDING_SECONDS = 300.0
 """How long a batch may go on after the last blow."""
 
 
-def make_models(folder: Path) -> None:
-    """Make a base of three layers and two experts."""
+def make_models(folder: Path, *, experts: str = "ab") -> None:
+    """Make a base of three layers and experts."""
     base = save_model("bert", folder / "base")
-    for seed, name in enumerate("ab"):
+    for seed, name in enumerate(experts):
         save_expert(base, folder / name, seed=seed)
+
+
+def experts(models: str, names: str) -> list[dict[str, str]]:
+    """Return experts as recipes name them."""
+    return [{"name": name, "model": f"{models}/{name}"} for name in names]
 
 
 def recipes(models: str, outputs: str, count: int, *, steps: int = 40) -> list[dict[str, Any]]:
@@ -41,7 +46,7 @@ def recipes(models: str, outputs: str, count: int, *, steps: int = 40) -> list[d
     return [
         {
             "base": f"{models}/base",
-            "experts": [{"name": n, "model": f"{models}/{n}"} for n in "ab"],
+            "experts": experts(models, "ab"),
             "method": {
                 "name": "fda",
                 "construct": {"anchors": 16, "steps": steps},

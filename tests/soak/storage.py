@@ -85,7 +85,7 @@ def environment(endpoint: str) -> dict[str, str]:
 def s3(endpoint: str) -> Iterator[S3Storage]:
     """Yield a client of our own that no weather reaches."""
     with mock.patch.dict(os.environ, environment(endpoint)):
-        storage = S3Storage(S3Settings(endpoint_url=endpoint))
+        storage = S3Storage(settings=S3Settings(endpoint_url=endpoint))
         try:
             yield storage
         finally:

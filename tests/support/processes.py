@@ -1,5 +1,6 @@
 """What runs on this machine, as the kernel tells it."""
 
+import os
 from pathlib import Path
 
 
@@ -28,3 +29,13 @@ def command_line(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
     except OSError:
         return ""
+
+
+def age_seconds(pid: int) -> float:
+    """Return how long a process has run; 0 if it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    since_boot = float(Path("/proc/uptime").read_text().split()[0])
+    return since_boot - int(fields[19]) / os.sysconf("SC_CLK_TCK")

@@ -137,7 +137,9 @@ def running_service(
         line = process.stdout.readline()
         assert line, f"fda up ended: {(data / 'up.log').read_text()[-2000:]}"
         ready = json.loads(line)
-        yield Service(url=ready["url"], key=ready["key"], data=data, process=process)
+        service = Service(url=ready["url"], key=ready["key"], data=data, process=process)
+        with service.http:
+            yield service
     finally:
         process.send_signal(signal.SIGTERM)
         try:

@@ -67,6 +67,24 @@ def test_rebuilding_twice_and_beside_known_jobs_adds_nothing(bench: Bench):
     assert rebuild(bench.database, bench.storage, bench.workspace).known == (job,)
 
 
+def test_reports_that_are_read_again_make_no_second_try(bench: Bench):
+    job, worker = bench.planned(), HandWorker(bench)
+    lost = worker.take().start()
+    bench.step()
+    lost.die()
+    bench.step(2)
+    done = worker.take().start()
+    done.finish()
+    bench.step()
+    _drop(bench.database)
+    rebuild(bench.database, bench.storage, bench.workspace)
+    bench.controller = bench.new_controller()
+    bench.step(2)
+    assert bench.outcomes(job)[done.unit].count("done") == 1
+    assert bench.settle(job, worker) == "succeeded"
+    assert all(found.count("done") == 1 for found in bench.outcomes(job).values())
+
+
 def test_a_job_that_cannot_be_read_is_told_and_the_others_are_made(bench: Bench):
     job, other = bench.planned(), bench.planned(bench.folder.recipe("out2"))
     bench.storage.put(names.job_file(bench.workspace, other), b"{half")
