@@ -46,6 +46,9 @@ def show_method(name: str, *, as_json: bool) -> None:
     for row in _rows(method["parameters"], method["parameters"], ""):
         table.add_row(*map(escape, row))
     out.print(table)
+    if method["expert_parameters"]:
+        names = ", ".join(method["expert_parameters"])
+        out.print(f"An expert may have its own (experts[].parameters): {names}", markup=False)
 
 
 def _rows(schema: dict[str, Any], root: dict[str, Any], path: str) -> list[tuple[str, ...]]:

@@ -91,14 +91,9 @@ def order_statistics(
     """
     if not any(places):
         return [[] for _ in places]
-    leading: list[_Search] = []
-    for parts in passes():
-        leading = leading or [_Search(part, 0) for part in parts]
-        for search, part, wanted in zip(leading, parts, places, strict=True):
-            if wanted:
-                search.add_leading(_patterns(part))
     searches = [
-        [search.copy(n) for n in wanted] for search, wanted in zip(leading, places, strict=True)
+        [search.copy(n) for n in wanted]
+        for search, wanted in zip(_leading_digits(passes, places), places, strict=True)
     ]
     while not all([search.narrow() for of_tensor in searches for search in of_tensor]):  # noqa: C419
         for parts in passes():
@@ -107,10 +102,23 @@ def order_statistics(
                     continue
                 patterns = _patterns(part)
                 magnitudes = patterns & torch.iinfo(patterns.dtype).max
-                found = magnitudes >> of_tensor[0].shift + DIGIT_BITS
+                leading = magnitudes >> of_tensor[0].shift + DIGIT_BITS
                 for search in of_tensor:
-                    search.add(magnitudes, found)
+                    search.add(magnitudes, leading)
     return [[search.rank() for search in of_tensor] for of_tensor in searches]
+
+
+def _leading_digits(
+    passes: Callable[[], Iterable[Sequence[Tensor]]], places: Sequence[Sequence[int]]
+) -> list[_Search]:
+    """Return, of each tensor that is looked at, the counts of its leading digits."""
+    searches: list[_Search] = []
+    for parts in passes():
+        searches = searches or [_Search(part, 0) for part in parts]
+        for search, part, wanted in zip(searches, parts, places, strict=True):
+            if wanted:
+                search.add_leading(_patterns(part))
+    return searches
 
 
 def _patterns(block: Tensor) -> Tensor:

@@ -137,10 +137,15 @@ def test_of_two_entries_that_vary_a_tensor_the_later_one_counts(folder):
         ("fda", {"set": {"scope": "layer"}}, "vary: the layers of an FDA merge"),
         ("ties", {"set": {"densty": 0.5}}, "vary.0.set.densty: there is no such parameter of ties"),
         ("ties", {"weights": {"c": 1.0}}, "vary.0.weights.c: there is no such expert"),
+        ("ties", {"experts": {"c": {"density": 1.0}}}, "vary.0.experts.c: there is no such expert"),
+        ("ties", {"experts": {"a": {"scale": 1.0}}}, "vary.0.experts.a.scale: there is no such"),
+        ("tsvm", {"experts": {"a": {"scale": 1.0}}}, "vary.0.experts.a: tsvm has no parameters"),
+        ("ties", {"experts": {"a": {"density": 2.0}}}, "LayerNorm.bias.experts.a.density: input"),
+        ("della", {"experts": {"a": {"density": 0.05}}}, "give probabilities from -0.02 to 0.12"),
         ("tsvm", {"weights": {"a": 1.0}}, "vary.0.weights: tsvm does not weigh experts"),
         ("ties", {"layers": [1, 3], "set": {"scale": 1.0}}, "vary.0.layers: [1, 3], but the base"),
         ("ties", {"layers": [2, 1], "set": {"scale": 1.0}}, "[2, 1] ends before it begins"),
-        ("ties", {"tensors": "*"}, "give set: or weights:"),
+        ("ties", {"tensors": "*"}, "give set:, weights: or experts:"),
         ("ties", {"set": {"scale": {"gradeint": [1]}}}, "write a value, or {gradient:"),
         ("ties", {"set": {"density": 2.0}}, "embeddings.LayerNorm.bias.density"),
         ("linear", {"weights": {"a": 1.0, "b": -1.0}}, "sum to 0"),
@@ -156,3 +161,110 @@ def test_an_entry_that_no_tensor_falls_under_is_warned_of(folder):
     entry = {"tensors": "*self_atn*", "set": {"scale": 0.5}}
     warnings = succeed("plan", _recipe(folder, method="ties", vary=[entry]))["warnings"]
     assert warnings == ["vary.0 changes nothing: no merged tensor is called like '*self_atn*'"]
+
+
+def _with_own(folder, own, *, method, out="out", **more):
+    path = _recipe(folder, method=method, **more)
+    document = yaml.safe_load(path.read_text())
+    for expert in document["experts"]:
+        if expert["name"] in own:
+            expert["parameters"] = own[expert["name"]]
+    document["output"] = str(folder / out)
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def _largest(tensor, share):
+    """Return a tensor with all but its int(share · n) + 1 largest magnitudes zeroed."""
+    count = int(share * tensor.numel()) + 1
+    if count >= tensor.numel():
+        return tensor
+    threshold = tensor.abs().flatten().sort(descending=True).values[count - 1]
+    return torch.where(tensor.abs() >= threshold, tensor, 0.0)
+
+
+def _trimmed(name, *, a, b):
+    """Return the TIES sum of both experts, each trimmed to its own density."""
+    base = BASE.tensors[name].double()
+    kept = [
+        _largest((m.tensors[name] - BASE.tensors[name]).double(), share)
+        for m, share in ((A, a), (B, b))
+    ]
+    elected = sum(kept).sign()
+    return base + sum(torch.where(k.sign() == elected, k, 0.0) for k in kept)
+
+
+def test_experts_are_trimmed_to_their_own_densities_which_vary_by_layer(folder):
+    vary = [
+        {"tensors": "*query*", "experts": {"a": {"density": {"gradient": [0.2, 0.6]}}}},
+        {"layers": [2, 2], "set": {"density": 0.1}},
+    ]
+    method = {"name": "ties", "density": 0.9, "merge": "sum"}
+    path = _with_own(folder, {"b": {"density": 0.5}}, method=method, vary=vary)
+    succeed("merge", path, *HERE)
+    merged = read_tensors(folder / "out")
+    key = "bert.encoder.layer.2.attention.self.key.weight"
+    for name, a, b in (
+        (_query(0), 0.2, 0.5),
+        (_query(1), 0.4, 0.5),
+        (_query(2), 0.6, 0.5),
+        (key, 0.1, 0.5),
+        (WORDS, 0.9, 0.5),
+    ):
+        found = merged[name].double()
+        torch.testing.assert_close(found, _trimmed(name, a=a, b=b), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"name": "ties"},
+        {"name": "dare_linear", "rescale": "l1"},
+        {"name": "della"},
+        {"name": "fda", "start": "ties", "construct": {"anchors": 2, "steps": 2}},
+    ],
+)
+def test_the_same_density_for_each_expert_gives_the_bytes_of_one_for_all(folder, method):
+    own = {"a": {"density": 0.5}, "b": {"density": 0.5}}
+    if method["name"] == "fda":
+        method = {**method, "adapt": {"epochs": 2}}
+        shared = {**method, "start": {"name": "ties", "density": 0.5}}
+    else:
+        shared = {**method, "density": 0.5}
+    succeed("merge", _with_own(folder, own, method=method), *HERE)
+    succeed("merge", _with_own(folder, {}, method=shared, out="shared"), *HERE)
+    first, second = (folder / name / "model.safetensors" for name in ("out", "shared"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_an_expert_s_density_is_set_from_the_command_line_and_told_of_in_the_output(folder):
+    path = _recipe(folder, method="ties")
+    setting = ("--set", "experts.0.parameters.density=0.9")
+    plan = succeed("plan", path, *setting)
+    assert plan["recipe"]["experts"][0]["parameters"] == {"density": 0.9}
+    assert "parameters" not in plan["recipe"]["experts"][1]
+    assert plan["job_id"] != succeed("plan", path)["job_id"]
+    succeed("merge", path, *setting, *HERE)
+    assert "experts.a.density" in (folder / "out" / "README.md").read_text()
+    written = yaml.safe_load((folder / "out" / "merge_recipe.yaml").read_text())
+    assert written["experts"][0]["parameters"] == {"density": 0.9}
+    name = _query(1)
+    found = read_tensors(folder / "out")[name].double()
+    moved = found != BASE.tensors[name].double()
+    assert moved.float().mean() > 0.85
+
+
+@pytest.mark.parametrize(
+    ("method", "own", "said"),
+    [
+        ("ties", {"denisty": 0.5}, "experts.0.parameters.denisty: ties has no such parameter"),
+        ("ties", {"density": 1.5}, "experts.0.parameters.density: input should be less than or"),
+        ("della", {"epsilon": 0.4}, "experts.0.parameters: density 0.7 and epsilon 0.4 give"),
+        ("linear", {"scale": 0.5}, "experts.0.parameters: linear has no parameters that an"),
+        ("fda", {"density": 0.5}, "experts.0.parameters: fda has no parameters that an expert"),
+    ],
+)
+def test_what_an_expert_cannot_have_of_its_own_is_refused_when_planning(folder, method, own, said):
+    refused = fda("plan", _with_own(folder, {"a": own}, method=method))
+    assert refused.code == 2
+    assert said in (refused.err + refused.out).replace("\n", " ")

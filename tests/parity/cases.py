@@ -40,6 +40,24 @@ models:
   - {model: '{c}', parameters: {weight: 0.5}}
 base_model: '{base}'
 """
+OWN = """
+models:
+  - {model: '{a}', parameters: {weight: 0.7, density: 0.4, gamma: 0.1, epsilon: 0.1}}
+  - model: '{b}'
+    parameters:
+      weight: [-0.4, 0.3]
+      density: [{filter: mlp, value: [0.9, 0.3]}, {filter: q_proj, value: 0.7}, {value: 0.5}]
+      gamma: [0.05, 0.2]
+      epsilon: 0.05
+  - {model: '{c}', parameters: {weight: 0.5, density: [0.6, 0.8]}}
+base_model: '{base}'
+"""
+WHOLE = """
+models:
+  - {model: '{a}', parameters: {weight: 0.7, epsilon: 0.1}}
+  - {model: '{b}', parameters: {weight: -0.4, epsilon: [0.1, 0.3]}}
+base_model: '{base}'
+"""
 PLAIN = """
 models: [{model: '{a}'}, {model: '{b}'}, {model: '{c}'}]
 base_model: '{base}'
@@ -147,15 +165,23 @@ parameters:
         ALL + _parameters(density=[0.2, 0.9], normalize=False, lambda_=0.5),
     ),
     _case("ties", "GPT-2, density 0.5", ALL + _parameters(density=0.5), models="gpt2"),
+    _case("ties", "a density each", OWN),
+    _case("ties", "a density each, sum", OWN + _parameters(normalize=False, lambda_=0.6)),
     _case("dare_linear", "density 1", VARIED),
+    _case("dare_linear", "a density each", OWN, why=MASKS),
     _case("dare_linear", "density 0.5", VARIED + _parameters(density=0.5), why=MASKS),
     _case("dare_ties", "density 1", VARIED + _parameters(normalize=True)),
     _case("dare_ties", "density 0.5", VARIED + _parameters(density=0.5), why=MASKS),
+    _case("dare_ties", "a density each", OWN, why=MASKS),
+    _case("breadcrumbs", "density and γ each", OWN),
+    _case("breadcrumbs_ties", "density and γ each", OWN),
     _case("breadcrumbs", "density 0.6, γ 0.1", VARIED + _parameters(density=0.6, gamma=0.1)),
     _case("breadcrumbs", "density 0.95, γ 0.1", VARIED + _parameters(density=0.95, gamma=0.1)),
     _case("breadcrumbs", "density 0.05", ALL + _parameters(density=0.05), why=EMPTY),
     _case("breadcrumbs_ties", "density 0.6", VARIED + _parameters(density=0.6, gamma=0.05)),
     _case("della", "density 0.5", VARIED + _parameters(density=0.5), why=MASKS),
+    _case("della", "density and ε each", OWN, why=MASKS),
+    _case("della", "ε each, density 1", WHOLE),
     _case("della_linear", "density 0.5", VARIED + _parameters(density=0.5), why=MASKS),
     _case("model_stock", "by tensors", PLAIN),
     _case("model_stock", "by filters", PLAIN + _parameters(filter_wise=True)),

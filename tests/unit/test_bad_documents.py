@@ -77,6 +77,9 @@ RECIPES = {
         "bad_parameter",
     ),
     "vary of nothing": (key("vary: [{}]"), "bad_parameter"),
+    "vary of nothing for an expert": (key("vary: [{experts: {x: {}}}]"), "bad_parameter"),
+    "vary of experts in a list": (key("vary: [{experts: [x]}]"), "bad_parameter"),
+    "vary of an expert that is a number": (key("vary: [{experts: {x: 1}}]"), "bad_parameter"),
     "vary that ends before it begins": (
         key("vary: [{layers: [2, 1], set: {density: 0.1}}]"),
         "bad_parameter",

@@ -86,12 +86,13 @@ FDA = {
 VARY = [
     {"layers": [0, 1], "tensors": "*query*", "set": {"density": {"gradient": [0.2, 0.8]}}},
     {"weights": {"a": 0.5, "c": {"gradient": [0, 1]}}},
+    {"experts": {"a": {"density": 0.5}, "c": {"density": {"gradient": [0.1, 1]}}}},
 ]
 MERGEKIT = {
     "merge_method": "ties",
     "base_model": "base",
     "models": [
-        {"model": "a", "parameters": {"weight": 0.5}},
+        {"model": "a", "parameters": {"weight": 0.5, "density": [0.5, 0.7]}},
         {"model": "c", "parameters": {"weight": [{"filter": "mlp", "value": 0.3}, {"value": 1}]}},
     ],
     "parameters": {"normalize": True, "int8_mask": False, "density": [0.2, 0.8]},
@@ -184,6 +185,7 @@ def test_recipes(world: World, method: str, data: st.DataObject) -> None:
         sound["method"] = FDA
     if method == "vary":
         sound["vary"] = VARY
+        sound["experts"][0]["parameters"] = {"density": 0.4}
     text = to_json(data.draw(broken(sound)))
     refused_or_fine(lambda: world.plan(text))
 

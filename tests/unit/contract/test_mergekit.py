@@ -21,7 +21,7 @@ from fda_core.errors import (
     UnknownKey,
     UnknownMethod,
 )
-from fda_core.methods.registry import METHODS, resolve
+from fda_core.methods.registry import METHODS, method_class, method_of, resolve
 
 
 def _document(method="ties", *, base="m/base", models=("m/a", "m/b"), **more):
@@ -181,6 +181,127 @@ parameters:
     assert read_recipe(recipe_yaml(recipe)) == recipe
 
 
+TIES_EXAMPLE = """
+models:
+  - model: psmathur/orca_mini_v3_13b
+    parameters:
+      density: [1, 0.7, 0.1] # density gradient
+      weight: 1.0
+  - model: garage-bAInd/Platypus2-13B
+    parameters:
+      density: 0.5
+      weight: [0, 0.3, 0.7, 1] # weight gradient
+  - model: WizardLM/WizardMath-13B-V1.0
+    parameters:
+      density: 0.33
+      weight:
+        - filter: mlp
+          value: 0.5
+        - value: 0
+merge_method: ties
+base_model: TheBloke/Llama-2-13B-fp16
+parameters:
+  normalize: true
+  int8_mask: true
+dtype: float16
+"""
+
+
+def test_mergekits_own_example_of_ties_with_a_density_for_each_model():
+    recipe = _recipe(TIES_EXAMPLE)
+    assert recipe.method.parameters == {
+        "density": 1.0,
+        "scale": 1.0,
+        "merge": "mean",
+        "rules": "mergekit",
+    }
+    assert [(e.name, e.weight, e.parameters) for e in recipe.experts] == [
+        ("orca_mini_v3_13b", 1.0, {}),
+        ("Platypus2-13B", 0.0, {"density": 0.5}),
+        ("WizardMath-13B-V1.0", 0.0, {"density": 0.33}),
+    ]
+    said = [entry.model_dump(mode="json", exclude_defaults=True) for entry in recipe.vary]
+    assert said == [
+        {
+            "set": {"density": {"gradient": [1.0, 0.7, 0.1]}},
+            "weights": {"Platypus2-13B": {"gradient": [0.0, 0.3, 0.7, 1.0]}},
+        },
+        {"tensors": "*mlp*", "weights": {"WizardMath-13B-V1.0": 0.5}},
+    ]
+    assert (
+        "density differs between models: method.density is that of orca_mini_v3_13b, others have "
+        "theirs under experts"
+    ) in recipe.notes
+    method_of(recipe)
+    assert read_recipe(recipe_yaml(recipe)) == recipe
+
+
+def test_gradients_and_filters_of_one_model_become_entries_that_vary_for_its_expert():
+    recipe = _recipe("""
+merge_method: della
+base_model: m/base
+models:
+  - {model: m/a, parameters: {weight: 1, density: 0.5}}
+  - model: m/b
+    parameters:
+      weight: 1
+      density: [{filter: mlp, value: [0.4, 0.6]}, {value: 0.3}]
+      epsilon: [0.05, 0.25]
+""")
+    given = recipe.method.parameters
+    assert (given["density"], given["epsilon"]) == (0.5, 0.15)
+    assert [e.parameters for e in recipe.experts] == [{}, {"density": 0.3, "epsilon": 0.05}]
+    said = [entry.model_dump(mode="json", exclude_defaults=True) for entry in recipe.vary]
+    assert said == [
+        {"tensors": "*mlp*", "experts": {"b": {"density": {"gradient": [0.4, 0.6]}}}},
+        {"experts": {"b": {"epsilon": {"gradient": [0.05, 0.25]}}}},
+    ]
+    assert read_recipe(recipe_yaml(recipe)) == recipe
+
+
+def test_values_that_are_the_same_for_all_models_are_the_method_s():
+    model = {"parameters": {"weight": 1, "density": 0.5}}
+    recipe = recipe_of({**_document(), "models": [{"model": m, **model} for m in ("m/a", "m/b")]})
+    assert recipe.method.parameters["density"] == 0.5
+    assert [e.parameters for e in recipe.experts] == [{}, {}]
+    assert not any("differs" in note for note in recipe.notes)
+
+
+def test_what_the_method_is_given_is_never_a_mixture_of_two_models():
+    recipe = _recipe("""
+merge_method: della
+base_model: m/base
+models:
+  - {model: m/a, parameters: {weight: 1, density: 0.5, epsilon: 0.4}}
+  - {model: m/b, parameters: {weight: 1, density: 0.9, epsilon: 0.05}}
+  - {model: m/c, parameters: {weight: 1, density: 0.9}}
+parameters: {epsilon: 0.02}
+""")
+    given = recipe.method.parameters
+    assert (given["density"], given["epsilon"]) == (0.5, 0.4)
+    assert [e.parameters for e in recipe.experts] == [
+        {},
+        {"density": 0.9, "epsilon": 0.05},
+        {"density": 0.9, "epsilon": 0.02},
+    ]
+    method_of(recipe)
+
+
+@pytest.mark.parametrize("name", sorted(table()))
+def test_what_mergekit_has_by_model_our_method_has_by_expert(name):
+    rows = (table()[name].parameters or {}).values()
+    each = {row.ours for row in rows if row.each} - {"weight", None}
+    assert each == set(method_class(name).expert_parameters)
+
+
+def test_a_method_that_mergekit_lacks_refuses_what_cannot_differ_between_experts():
+    models = [{"model": "m/a", "parameters": {"scale": 1.0}}, {"model": "m/b"}]
+    recipe = recipe_of({**_document("tsvm"), "models": models})
+    assert recipe.method.parameters == {}
+    with pytest.raises(BadParameter, match=r"experts\.0\.parameters: tsvm has no parameters"):
+        method_of(recipe)
+
+
 def test_one_slice_of_all_layers_is_a_merge_of_whole_models():
     recipe = _recipe("""
 merge_method: slerp
@@ -293,16 +414,6 @@ REFUSED = [
         BadParameter,
         "max_iter: 2.5 is not a whole number",
     ),
-    (
-        {
-            "models": [
-                {"model": "m/a", "parameters": {"weight": 1, "density": 0.5}},
-                {"model": "m/b", "parameters": {"weight": 1, "density": [0.5, 1]}},
-            ]
-        },
-        BadParameter,
-        "parameters.density: m/a and m/b have different values",
-    ),
     ({"models": None, "modules": {"text": {}}}, BadParameter, "modules: parts of models"),
     ({"models": None, "slices": [{}, {}]}, BadParameter, "slices: layers put together"),
     (_slices([0, 2], [1, 3]), BadParameter, r"layer_range: layer ranges \[\[0, 2\], \[1, 3\]\]"),
@@ -381,7 +492,7 @@ def _settings(values):
 WEIGHTS = _settings(st.floats(-2, 2, allow_subnormal=False))
 SHARES = _settings(st.floats(0.125, 1))
 FLAGS = _settings(st.booleans())
-OWN = st.fixed_dictionaries({}, optional={"weight": WEIGHTS})
+OWN = st.fixed_dictionaries({}, optional={"weight": WEIGHTS, "density": SHARES})
 COMMON = st.fixed_dictionaries(
     {"weight": st.just(0.5) | st.just([0.25, 0.75])},
     optional={"density": SHARES, "lambda": WEIGHTS, "normalize": FLAGS},
@@ -404,16 +515,20 @@ def test_any_document_says_of_every_tensor_what_mergekit_reads_in_it(first, seco
         depth = 0.0 if tensor.layer is None else tensor.layer / (LAYERS - 1)
         parameters = recipe.method.parameters
         weights = {expert.name: expert.weight for expert in recipe.experts}
+        own = {expert.name: expert.parameters for expert in recipe.experts}
         if tensor.setting is not None:
             parameters = found[tensor.setting].parameters
             weights = found[tensor.setting].weights
+            own = found[tensor.setting].experts
 
         def said(key, default, *own, name=tensor.name, depth=depth):
             return _first([*own, common], key, name, depth, default)
 
         assert weights["a"] == pytest.approx(said("weight", None, first), abs=1e-12)
         assert weights["b"] == pytest.approx(said("weight", None, second), abs=1e-12)
-        assert parameters["density"] == pytest.approx(said("density", 1.0))
+        for name, given_ in (("a", first), ("b", second)):
+            density = own.get(name, {}).get("density", parameters["density"])
+            assert density == pytest.approx(said("density", 1.0, given_))
         assert parameters["scale"] == pytest.approx(said("lambda", 1.0), abs=1e-12)
         assert parameters["merge"] == ("mean" if said("normalize", True) else "sum")
 

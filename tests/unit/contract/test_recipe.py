@@ -91,6 +91,28 @@ def test_a_resolved_recipe_reads_back_as_itself():
     assert read_recipe(recipe_yaml(recipe)) == recipe
 
 
+def test_what_an_expert_lacks_is_not_written_so_that_digests_are_as_before():
+    recipe = parse_recipe(_with(vary=[{"set": {"density": 0.5}}]))
+    dumped = recipe.model_dump(mode="json", by_alias=True)
+    assert set(dumped["experts"][0]) == {"name", "model", "weight"}
+    assert set(dumped["vary"][0]) == {"layers", "tensors", "set", "weights"}
+
+
+def test_parameters_of_experts_read_back_as_they_were():
+    experts = [{"name": "x", "model": "m", "parameters": {"density": 0.5}}]
+    vary = [{"experts": {"x": {"density": {"gradient": [0.2, 0.8]}}}}]
+    recipe = parse_recipe(_with(experts=experts, vary=vary))
+    assert recipe.experts[0].parameters == {"density": 0.5}
+    assert recipe.vary[0].experts["x"]["density"].gradient == (0.2, 0.8)
+    assert read_recipe(recipe_yaml(recipe)) == recipe
+
+
+def test_an_expert_s_parameters_can_be_set_by_their_path():
+    text = recipe_yaml(parse_recipe(GOOD))
+    recipe = read_recipe(text, settings=["experts.0.parameters.density=0.3"])
+    assert recipe.experts[0].parameters == {"density": 0.3}
+
+
 def test_small_numbers_without_a_point_are_numbers():
     assert parse_document("a: 1e-3") == {"a": 1e-3}
     assert parse_document("a: -2E+5") == {"a": -2e5}

@@ -213,3 +213,15 @@ def test_any_template_is_filled_in_or_refused_by_name(template: str):
     else:
         return
     assert error.context["key"] == "output"
+
+
+def test_a_sweep_goes_over_what_one_expert_has_of_its_own():
+    sent = {**recipe(), "method": "ties"}
+    path = "experts.0.parameters.density"
+    one, two = expand(BatchRequest(recipe=sent, sweep={path: [0.2, 0.4]}, output="/o/{index}"))
+    assert [e.recipe["experts"][0]["parameters"] for e in (one, two)] == [
+        {"density": 0.2},
+        {"density": 0.4},
+    ]
+    (error,) = errors_of(BatchRequest(recipe=sent, sweep={path: [0.2, 2.0]}, output="/o/{index}"))
+    assert "experts.0.parameters.density" in str(error)
