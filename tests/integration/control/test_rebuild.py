@@ -1,8 +1,13 @@
 """The database is dropped and made again from the workspace."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 from api.control.rebuild import rebuild
-from api.db.session import Database
-from api.db.tables import Base
+from api.db.session import Database, open_engine
+from api.db.tables import Base, JobRow
 from fda_core.contract.service import names
 from tests.support.control import Bench, HandWorker
 
@@ -78,3 +83,21 @@ def test_a_job_without_a_plan_is_planned_again(bench: Bench):
     assert bench.state(job) == "queued"
     bench.controller = bench.new_controller()
     assert bench.settle(job, HandWorker(bench)) == "succeeded"
+
+
+def test_the_command_makes_lost_jobs_again(bench: Bench, tmp_path: Path) -> None:
+    job = bench.planned()
+    environment = {
+        **os.environ,
+        "FDA_DATABASE_URL": f"sqlite:///{tmp_path / 'anew.db'}",
+        "FDA_WORKSPACE": bench.workspace,
+    }
+    command = [sys.executable, "-m", "api.admin", "rebuild"]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "1 jobs made again, 0 known, 0 unreadable\n"
+    database = Database(open_engine(environment["FDA_DATABASE_URL"]))
+    with database.read() as session:
+        assert session.get_one(JobRow, job).state == "running"
+    database.close()
