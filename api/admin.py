@@ -10,6 +10,7 @@ from api.auth.service import create_key
 from api.control.rebuild import rebuild
 from api.db.migrate import migrate
 from api.db.session import Database, open_engine
+from api.logs import set_up_logging
 from api.settings import Settings
 from fda_core.contract.rest.keys import KeyRequest, Role
 from fda_core.errors import BadParameter, FdaError
@@ -64,6 +65,7 @@ def make_again() -> None:
     An SQLite database is removed with its -wal and -shm files. Keys are lost: make new ones.
     """
     settings = Settings()
+    set_up_logging(settings.log_level, process="admin")
     database = Database(open_engine(settings.database_url))
     try:
         migrate(database.engine)

@@ -20,7 +20,7 @@ QUIET = (
 
 
 def set_up_logging(
-    level: str, *, process: Literal["api", "controller"], as_json: bool | None = None
+    level: str, *, process: Literal["api", "controller", "admin"], as_json: bool | None = None
 ) -> None:
     """Send everything to stderr: JSON unless a person watches. Called by entry points only."""
     number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)

@@ -18,6 +18,7 @@ keep() { # name, content
 keep postgres_password "$(random)"
 keep redis_password "$(random)"
 keep fda_secret "$(random)"
+keep grafana_password "$(random)"
 keep fda_database_url "postgresql://fda:$(cat "$folder/postgres_password")@postgres:5432/fda"
 keep fda_redis_url "redis://:$(cat "$folder/redis_password")@redis:6379/0"
 if [ ! -e "$folder/aws_credentials" ]; then

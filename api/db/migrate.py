@@ -4,9 +4,11 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine
+from sqlalchemy import Engine, func, select
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+LOCK = 0x666461
+"""Advisory lock of whoever migrates; any number of our own."""
 
 
 def configuration(url: str = "") -> Config:
@@ -18,8 +20,10 @@ def configuration(url: str = "") -> Config:
 
 
 def migrate(engine: Engine) -> None:
-    """Run what is missing, under one transaction where the database can."""
+    """Run what is missing, in one transaction. Processes that start together take turns."""
     config = configuration()
     with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":  # SQLite has one writer at a time anyway
+            connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

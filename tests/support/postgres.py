@@ -140,3 +140,49 @@ def _wait_until_it_answers(server: "subprocess.Popen[bytes]", postgres: Postgres
             return
         time.sleep(0.02)
     raise RuntimeError((postgres.folder / "log").read_text(errors="replace")[-2000:])
+
+
+@contextmanager
+def password_server(
+    binaries: Path, *, user: str, password: str, database: str, port: int
+) -> Iterator[None]:
+    """Run a server that listens on a port and asks for a password, until the block ends."""
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    as_nobody: dict[str, Any] = {}
+    (folder / "password").write_text(password)
+    if os.geteuid() == 0:
+        as_nobody = NOBODY
+        for path in (folder, folder / "password"):
+            shutil.chown(path, "nobody", "nogroup")
+    server: subprocess.Popen[bytes] | None = None
+    try:
+        options = ["--auth=scram-sha-256", f"--pwfile={folder / 'password'}"]
+        options += ["--encoding=utf8", "--locale=C", "--no-sync"]
+        subprocess.run(
+            [binaries / "initdb", "-D", folder / "data", "-U", user, *options],
+            check=True,
+            capture_output=True,
+            cwd=folder,
+            **as_nobody,
+        )
+        command = [str(binaries / "postgres"), "-D", str(folder / "data"), "-k", str(folder)]
+        command += ["-h", "127.0.0.1", "-p", str(port), "-F"]
+        with (folder / "log").open("wb") as log:
+            server = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, **as_nobody)
+        address = f"host=127.0.0.1 port={port} user={user} password={password} dbname=postgres"
+        end = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                with psycopg.connect(address, autocommit=True, connect_timeout=2) as connection:
+                    connection.execute(f"CREATE DATABASE {database}")
+                break
+            except psycopg.OperationalError:
+                assert time.monotonic() < end, (folder / "log").read_text(errors="replace")
+                assert server.poll() is None, (folder / "log").read_text(errors="replace")
+                time.sleep(0.02)
+        yield
+    finally:
+        if server is not None:
+            server.send_signal(signal.SIGQUIT)  # at once: nothing here is to be kept
+            server.wait()
+        shutil.rmtree(folder, ignore_errors=True)

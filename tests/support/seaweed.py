@@ -38,7 +38,7 @@ def weed_binary() -> str | None:
 def s3_server(binary: str) -> Iterator[S3Server]:
     """Run a server with an empty bucket until the block ends; its data goes with it."""
     with tempfile.TemporaryDirectory(prefix="weed-") as folder:
-        ports = _free_ports(10)
+        ports = free_ports(10)
         with (Path(folder) / "log").open("wb") as log:
             server = subprocess.Popen(
                 _command(binary, folder, ports),
@@ -52,7 +52,7 @@ def s3_server(binary: str) -> Iterator[S3Server]:
         finally:
             server.kill()
             server.wait()
-            _remove_sockets(ports)
+            remove_sockets(ports)
 
 
 def _command(binary: str, folder: str, ports: list[int]) -> list[str]:
@@ -80,7 +80,8 @@ def _command(binary: str, folder: str, ports: list[int]) -> list[str]:
     ]
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens on now."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:
@@ -88,7 +89,7 @@ def _free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def _remove_sockets(ports: list[int]) -> None:
+def remove_sockets(ports: list[int]) -> None:
     """Remove what a killed server leaves where no setting can move it."""
     for port in ports:
         for left in Path("/tmp").glob(f"seaweedfs-*-grpc-{port}.sock"):

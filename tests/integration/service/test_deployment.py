@@ -6,40 +6,18 @@ import shlex
 import stat
 import subprocess
 import sys
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-import compose
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[3]
-COMPOSE = Path(compose.__file__).parent / "docker-compose"
+from tests.support.composed import COMPOSE, ROOT, resolved
+
 OURS = {"api", "scheduler", "worker-cpu", "worker-gpu"}
 
 
-@cache
-def composed() -> dict[str, Any]:
-    """Return the whole file as Compose itself resolves it, both profiles."""
-    done = subprocess.run(
-        [
-            COMPOSE,
-            *("--file", ROOT / "docker-compose.yml"),
-            *("--profile", "cpu", "--profile", "gpu", "config", "--format", "json"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert done.stderr == ""
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
-@pytest.mark.parametrize("profile", ["cpu", "gpu"])
+@pytest.mark.parametrize("profile", ["cpu", "gpu", "monitoring"])
 def test_compose_accepts_the_file_without_a_word(profile: str) -> None:
     done = subprocess.run(
         [COMPOSE, "--file", ROOT / "docker-compose.yml", "--profile", profile, "config", "-q"],
@@ -64,9 +42,9 @@ def test_the_security_lint_finds_nothing_high() -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("name", sorted(composed()["services"]))
+@pytest.mark.parametrize("name", sorted(resolved()["services"]))
 def test_every_service_is_bounded_watched_and_without_rights(name: str) -> None:
-    service = composed()["services"][name]
+    service = resolved()["services"][name]
     assert service["healthcheck"]["test"]
     assert service["restart"] == "unless-stopped"
     assert int(service["mem_limit"]) > 0
@@ -78,24 +56,25 @@ def test_every_service_is_bounded_watched_and_without_rights(name: str) -> None:
 
 
 def test_what_keeps_data_keeps_it_in_named_volumes() -> None:
-    services = composed()["services"]
-    for name in ("redis", "postgres", "s3"):
+    services = resolved()["services"]
+    keepers = {"redis", "postgres", "s3", "prometheus", "grafana"}
+    for name in keepers:
         assert [v["source"] for v in services[name]["volumes"] if v["type"] == "volume"] == [name]
-    assert set(composed()["volumes"]) == {"redis", "postgres", "s3"}
+    assert set(resolved()["volumes"]) == keepers
 
 
 def test_secrets_come_from_files_alone() -> None:
-    for name, service in composed()["services"].items():
+    for name, service in resolved()["services"].items():
         for key, value in service.get("environment", {}).items():
             lowered = key.lower()
             if any(word in lowered for word in ("password", "secret", "credentials", "_key")):
                 assert str(value).startswith("/run/secrets/"), (name, key)
-    for secret in composed()["secrets"].values():
+    for secret in resolved()["secrets"].values():
         assert Path(secret["file"]).parent.name == "secrets"
 
 
 def test_the_gpu_worker_reserves_one_gpu_and_the_cpu_worker_none() -> None:
-    services = composed()["services"]
+    services = resolved()["services"]
     devices = services["worker-gpu"]["deploy"]["resources"]["reservations"]["devices"]
     assert [(d["driver"], d["count"], d["capabilities"]) for d in devices] == [
         ("nvidia", 1, ["gpu"])
@@ -105,14 +84,14 @@ def test_the_gpu_worker_reserves_one_gpu_and_the_cpu_worker_none() -> None:
 
 def test_workers_are_given_longer_to_stop_than_they_take_to_hand_back() -> None:
     for name in ("worker-cpu", "worker-gpu"):
-        service = composed()["services"][name]
+        service = resolved()["services"][name]
         stop = int(re.sub(r"\D", "", service["stop_grace_period"].replace("1m0s", "60s")))
         assert stop >= 2 * float(service["environment"]["FDA_GRACE_SECONDS"])
 
 
 @pytest.mark.parametrize("name", sorted(OURS))
 def test_our_commands_and_checks_name_modules_that_exist(name: str) -> None:
-    service = composed()["services"][name]
+    service = resolved()["services"][name]
     for command in (service["command"], service["healthcheck"]["test"][1:]):
         assert command[:2] == ["python", "-m"]
         assert find_spec(command[2]) is not None, command
@@ -147,7 +126,7 @@ def test_secrets_are_random_made_once_and_hidden(tmp_path: Path) -> None:
     subprocess.run(["sh", script], check=True, capture_output=True, timeout=30)
     folder = script.parent / "secrets"
     made = {path.name: path.read_bytes() for path in folder.iterdir()}
-    wanted = {Path(s["file"]).name for s in composed()["secrets"].values()}
+    wanted = {Path(s["file"]).name for s in resolved()["secrets"].values()}
     assert set(made) == wanted
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert made["postgres_password"] in made["fda_database_url"]

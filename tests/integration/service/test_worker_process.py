@@ -1,61 +1,28 @@
 """`python -m worker` as people start it: settings, figures, traces, refusals."""
 
-import http.server
 import json
 import os
 import subprocess
 import sys
-import threading
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from tests.support.collector import collector
 from tests.support.valkey import Valkey
 from tests.support.workers import TERM, Job, Worker, fda, save_models, until, workers
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-@pytest.fixture
-def collector() -> Iterator[tuple[str, list[ExportTraceServiceRequest]]]:
-    """An OpenTelemetry collector that keeps what it is sent."""
-    kept: list[ExportTraceServiceRequest] = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.headers.get("Content-Encoding") == "gzip":
-                import gzip
-
-                body = gzip.decompress(body)
-            kept.append(ExportTraceServiceRequest.FromString(body))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", kept
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def test_figures_and_traces_tell_what_was_done(
-    own_valkey: Valkey,
-    tmp_path: Path,
-    collector: tuple[str, list[ExportTraceServiceRequest]],
-) -> None:
-    address, kept = collector
+def test_figures_and_traces_tell_what_was_done(own_valkey: Valkey, tmp_path: Path) -> None:
     job = Job(own_valkey, save_models(tmp_path), method=fda())
     unit = job.plan.units[0].id
-    with workers(own_valkey, tmp_path, metrics_port=0, otlp_endpoint=address) as (worker,):
+    with (
+        collector() as heard,
+        workers(own_valkey, tmp_path, metrics_port=0, otlp_endpoint=heard.url) as (worker,),
+    ):
         port = worker.said("taking_units")[0]["metrics_port"]
         job.send(unit, trace={"traceparent": PARENT})
         until(lambda: worker.said("unit_tried"))
@@ -66,13 +33,11 @@ def test_figures_and_traces_tell_what_was_done(
     read = job.journal.read(unit).cost.read_bytes
     assert f'fda_bytes_total{{direction="read"}} {float(read)}' in page
     assert 'fda_unit_seconds_count{kind="construct"} 1.0' in page
-    (span,) = [s for r in kept for g in r.resource_spans for p in g.scope_spans for s in p.spans]
-    assert span.name == f"unit {unit}"
-    assert span.trace_id.hex() == PARENT.split("-")[1]
-    assert span.parent_span_id.hex() == PARENT.split("-")[2]
-    attributes = {a.key: a.value.string_value for a in span.attributes}
-    assert attributes["fda.job"] == job.plan.job_id
-    assert attributes["fda.outcome"] == "done"
+    (span,) = heard.spans()
+    assert (span.service, span.name) == ("fda-worker", f"unit {unit}")
+    assert [span.trace, span.parent] == PARENT.split("-")[1:3]
+    assert span.attributes["fda.job"] == job.plan.job_id
+    assert span.attributes["fda.outcome"] == "done"
 
 
 def test_the_command_starts_takes_its_options_and_ends(own_valkey: Valkey, tmp_path: Path) -> None:
