@@ -99,12 +99,12 @@ class Killer:
         self.batch.note(f"killed {role}")
 
     def _victims(self, role: str) -> list[int]:
-        """Return whom to kill: of the workers any, but only while another one is up."""
+        """Return whom to kill: of the workers one that is up, while another one is, too."""
         alive = self.batch.service.children(role)
         if role != "worker":
             return alive
-        up = {pid for pid in alive if age_seconds(pid) > START_SECONDS}
-        return [pid for pid in alive if up - {pid}]
+        up = [pid for pid in alive if age_seconds(pid) > START_SECONDS]
+        return up if len(up) > 1 else []
 
 
 @dataclass(frozen=True, kw_only=True)

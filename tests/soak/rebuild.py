@@ -34,7 +34,7 @@ def main() -> None:
     options = batch.arguments(
         "Remove the database while jobs run.",
         jobs=(4, "in the batch"),
-        steps=(40, "of a construction"),
+        steps=(60, "of a construction"),
     ).parse_args()
     with tempfile.TemporaryDirectory(prefix="fda-soak-") as scratch:
         root = Path(scratch)
@@ -45,7 +45,7 @@ def main() -> None:
         expected = batch.references(root / "models", root / "undisturbed", wanted)
         with running_service(root / "data", root, workers=2) as service:
             found = batch.submit(service, wanted)
-            while found.done_ratio() < 0.4:
+            while found.done_ratio() < 0.25:
                 time.sleep(0.1)
             states = sorted(row["state"] for row in found.rows())
             for file in service.data.glob("fda.db*"):
