@@ -345,6 +345,13 @@ def test_dashboard_and_alerts_ask_for_what_is_exported(life: Life) -> None:
     assert asked > 40
 
 
+def test_the_table_of_alerts_has_all_there_are() -> None:
+    text = (ROOT / "docker" / "README.md").read_text()
+    alerts = yaml.safe_load((ROOT / "docker" / "alerts.yml").read_text())
+    there = {rule["alert"] for group in alerts["groups"] for rule in group["rules"]}
+    assert set(re.findall(r"^\| (Fda\w+) \|", text, re.MULTILINE)) == there
+
+
 def test_every_job_that_is_scraped_is_a_service_with_that_port() -> None:
     document = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     scraped = yaml.safe_load((ROOT / "docker" / "prometheus.yml").read_text())

@@ -79,7 +79,25 @@ def test_the_gpu_worker_reserves_one_gpu_and_the_cpu_worker_none() -> None:
     assert [(d["driver"], d["count"], d["capabilities"]) for d in devices] == [
         ("nvidia", 1, ["gpu"])
     ]
+    assert services["worker-gpu"]["deploy"].get("replicas", 1) == 1, "all would get the same GPU"
     assert not services["worker-cpu"].get("deploy", {}).get("resources")
+
+
+def test_a_second_gpu_is_a_service_like_the_first() -> None:
+    files = [("--file", ROOT / name) for name in ("docker-compose.yml", "docker/two-gpus.yml")]
+    done = subprocess.run(
+        [COMPOSE, *(w for f in files for w in f), "--profile", "gpu", "config", "--format", "json"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    services = json.loads(done.stdout)["services"]
+    first, second = (services[name] for name in ("worker-gpu", "worker-gpu-1"))
+    (device,) = second.pop("deploy")["resources"]["reservations"]["devices"]
+    assert device["device_ids"] == ["1"]
+    assert first.pop("deploy") is not None
+    assert second == first
 
 
 def test_workers_are_given_longer_to_stop_than_they_take_to_hand_back() -> None:

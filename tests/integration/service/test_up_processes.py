@@ -301,3 +301,11 @@ def test_a_redis_of_ones_own_is_used(shared: Up, start: Start):
     roots = json.loads(running.environment("worker")["FDA_ROOTS"])
     assert roots == [f"{running.data}/storage", f"{Path.cwd()}/models", "s3://b/p"]
     running.end()
+
+
+def test_a_fixed_port_of_figures_is_counted_up_so_that_no_two_processes_collide(start: Start):
+    running = start(FDA_METRICS_PORT="9200").ready()
+    lines = [line.split(" ", 3) for line in running.diary() if " started " in line]
+    ports = {(name, json.loads(told)["FDA_METRICS_PORT"]) for name, _, _, told in lines}
+    assert ports >= {("controller", "9200"), ("worker", "9201"), ("worker", "9202")}
+    running.end()

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+import structlog
 from fastapi.testclient import TestClient
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -88,7 +89,10 @@ def test_questions_about_health_are_no_spans(traced: Caller, kept: InMemorySpanE
 def test_a_signature_is_in_no_span_and_no_log_line(
     traced: Caller, kept: InMemorySpanExporter
 ) -> None:
-    traced.get("/v1/files/j1/1900000000/topsecret/config.json")
+    with structlog.testing.capture_logs() as lines:
+        traced.get("/v1/files/j1/1900000000/topsecret/config.json")
+    assert [line["path"] for line in lines] == ["/v1/files/j1/1900000000/***/config.json"]
+    assert "topsecret" not in str(lines)
     span = only(kept)
     assert "topsecret" not in span.to_json()
     assert span.attributes is not None
