@@ -27,6 +27,12 @@ class NotAllowed(HttpError):
     code = "not_allowed"
 
 
+class CrossSite(HttpError):
+    """A browser sent it with a session, but from a page of another site."""
+
+    code = "cross_site"
+
+
 class BadLink(HttpError):
     """The address of a file was changed, or its time is over."""
 
@@ -151,6 +157,7 @@ STATUSES: dict[type[FdaError], int] = {
     HttpError: 400,
     Unauthorized: 401,
     NotAllowed: 403,
+    CrossSite: 403,
     BadLink: 403,
     UnknownRoute: 404,
     UnknownResource: 404,

@@ -90,7 +90,10 @@ def create_app(
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await anyio.to_thread.run_sync(migrate, context.database.engine)
         if not settings.secret.get_secret_value():
-            log.warning("no_secret", detail="FDA_SECRET is unset: file URLs end with this process")
+            log.warning(
+                "no_secret",
+                detail="FDA_SECRET is unset: file URLs and sign-ins end with this process",
+            )
         try:
             yield
         finally:

@@ -1,7 +1,6 @@
-"""Batches, schedules and webhooks put together, for the api and for the controller."""
+"""Batches, schedules, webhooks and pages put together, for the api and for the controller."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from fastapi import APIRouter, Request
@@ -19,13 +18,15 @@ from api.db.session import Database
 from api.gate import Gate
 from api.jobs import service as jobs
 from api.jobs.removal import remove
-from api.jobs.submitting import Answer, Caller, Once, Submit, Submitter, Wake
+from api.jobs.submitting import Caller, Once, Submit, Submitter, Wake
 from api.jobs.transitions import move
+from api.kept_answers import KeptAnswer
 from api.recipes import read_recipe
 from api.schedules import routes as schedules
 from api.schedules.service import ScheduleService
 from api.settings import Settings
 from api.tracing import current_trace
+from api.web import routes as pages
 from api.webhooks import routes as webhooks
 from api.webhooks.service import WebhookService
 from fda_core.contract.rest.jobs import JobRequest
@@ -98,38 +99,6 @@ def batch_service(
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class KeptAnswer:
-    """The Idempotency-Key of one request."""
-
-    scope: str
-    key: str
-    body_hash: str
-    moment: datetime
-    keep_for: timedelta
-
-    def replay(self, session: Session, /) -> Answer | None:
-        """Return the answer given before, or None if this request is the first."""
-        found = idempotency.begin(
-            session,
-            self.scope,
-            self.key,
-            body_hash=self.body_hash,
-            moment=self.moment,
-            keep=self.keep_for,
-        )
-        if found is None:
-            return None
-        return Answer(
-            status=found.status, headers=dict(found.headers), body=found.body, replayed=True
-        )
-
-    def keep(self, session: Session, answer: Answer, /) -> None:
-        """Keep the answer for the next time."""
-        kept = idempotency.Answer(status=answer.status, headers=answer.headers, body=answer.body)
-        idempotency.finish(session, self.scope, self.key, kept)
-
-
 async def once(
     request: Request,
     context: Here,
@@ -152,7 +121,7 @@ GATE = Gate(viewer=requiring("viewer"), submitter=requiring("submitter"), once=o
 
 
 def routers(context: Context) -> Sequence[APIRouter]:
-    """Return the routes of batches, schedules and webhooks."""
+    """Return the routes of batches, schedules and webhooks, and the pages that show them too."""
     made = batch_service(
         context.settings, context.database, context.hints, context.storage, clock=context.clock
     )
@@ -166,4 +135,5 @@ def routers(context: Context) -> Sequence[APIRouter]:
         batches.router(GATE, made),
         schedules.router(GATE, timed),
         webhooks.router(GATE, told),
+        pages.router(made, timed),
     )

@@ -121,7 +121,7 @@ def install(app: FastAPI) -> None:
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return _answer(request, _invalid(error))
+        return _answer(request, invalid_request(error))
 
     async def plain(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -138,7 +138,7 @@ def _answer(request: Request, error: FdaError) -> Response:
     )
 
 
-def _invalid(error: RequestValidationError) -> InvalidRequest:
+def invalid_request(error: RequestValidationError) -> InvalidRequest:
     """Return FastAPI's complaints as one error of ours; what was sent is not repeated."""
     found = []
     for item in error.errors():

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import Depends, Security
+from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.auth.service import Caller, authenticate
+from api.auth.sessions import COOKIE, caller_of, check_origin
 from api.context import Here
 from fda_core.contract.rest.keys import Role
 
@@ -20,11 +21,19 @@ Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(SCHEME)]
 
 
 def requiring(role: Role) -> Callable[..., Caller]:
-    """Return the dependency that lets callers in whose role is at least this."""
+    """Return the dependency that lets callers in whose role is at least this.
 
-    def caller(context: Here, credentials: Credentials) -> Caller:
-        key = credentials.credentials if credentials else None
-        found = authenticate(context.database, key, clock=context.clock)
+    Pages of ours call without a key, with the session of whoever is signed in.
+    """
+
+    def caller(context: Here, request: Request, credentials: Credentials) -> Caller:
+        cookie = request.cookies.get(COOKIE)
+        if credentials is None and cookie:
+            found = caller_of(context, cookie)
+            check_origin(request.method, request.headers, public_url=context.settings.public_url)
+        else:
+            key = credentials.credentials if credentials else None
+            found = authenticate(context.database, key, clock=context.clock)
         found.require(role)
         return found
 

@@ -55,9 +55,20 @@ def authenticate(database: Database, key: str | None, *, clock: Clock = now) -> 
         raise Unauthorized(
             "this needs an API key", hint="Send it as the header Authorization: Bearer fda_…"
         )
-    moment = clock()
     with database.read() as session:
         row = repository.by_hash(session, hash_of(key)) if key.startswith(PREFIX) else None
+    return _caller(database, row, moment=clock())
+
+
+def authenticate_id(database: Database, key_id: str, *, clock: Clock = now) -> Caller:
+    """Return whose key an id names, or raise `Unauthorized` if it is no longer valid."""
+    with database.read() as session:
+        row = repository.find(session, key_id)
+    return _caller(database, row, moment=clock())
+
+
+def _caller(database: Database, row: KeyRow | None, *, moment: datetime) -> Caller:
+    """Return who calls with a key, and note its use."""
     if row is None or row.revoked_at is not None or (row.expires_at and row.expires_at <= moment):
         raise Unauthorized(
             "the API key is not valid",

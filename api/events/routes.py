@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import anyio
-from fastapi import Header, Response
+from fastapi import Header, Query, Response
 from fastapi.responses import JSONResponse
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 
@@ -54,13 +54,22 @@ async def list_events(
         str | None,
         Header(max_length=64, description="Stream: begin behind this event."),
     ] = None,
+    after: Annotated[
+        int | None,
+        Query(
+            ge=0,
+            le=999_999_999,
+            description="Begin behind this event, where no header can be sent.",
+        ),
+    ] = None,
 ) -> Response:
     """List or stream a job's events, oldest first."""
     if STREAM in accept.lower():
-        return await _stream(context, caller, job_id, last_event_id)
-    after = read_number(cursor)
+        begin = str(after) if last_event_id is None and after is not None else last_event_id
+        return await _stream(context, caller, job_id, begin)
+    place = max(read_number(cursor), after or 0)
     found = await anyio.to_thread.run_sync(
-        lambda: service.page(context, caller, job_id, after=after, limit=limit)
+        lambda: service.page(context, caller, job_id, after=place, limit=limit)
     )
     return JSONResponse(found.page(lambda event: event).model_dump(mode="json"))
 

@@ -171,6 +171,14 @@ def attempts(
     return session.scalars(query.order_by(AttemptRow.id).limit(count)).all()
 
 
+def unlucky_attempts(session: Session, job_id: str, *, count: int) -> Sequence[AttemptRow]:
+    """Return tries that did not end well, newest first."""
+    query = select(AttemptRow).where(
+        AttemptRow.job_id == job_id, AttemptRow.outcome.in_(("failed", "lost", "returned"))
+    )
+    return session.scalars(query.order_by(AttemptRow.id.desc()).limit(count)).all()
+
+
 def logs(
     session: Session,
     job_id: str,
