@@ -18,6 +18,7 @@ from api.control.repository import JobFacts
 from api.control.telling import tell_all
 from api.db.session import Database
 from api.db.tables import JobRow
+from api.db.types import now
 from api.jobs.transitions import OUTCOME, move
 from fda_core.contract.artifacts import UnitRecord
 from fda_core.contract.rest.base import utc
@@ -48,6 +49,8 @@ def end_job(
         job.state = state
         session.flush()
         repository.rest_units(session, job.id)
+        if state is not JobState.FAILED:  # whose other units are still being told to stop
+            repository.close_tries(session, job.id, now())
     return moved
 
 

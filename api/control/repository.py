@@ -330,6 +330,16 @@ def rest_units(session: Session, job_id: str) -> None:
     )
 
 
+def close_tries(session: Session, job_id: str, moment: datetime) -> None:
+    """Count tries as lost that never said how they ended, though nothing of the job runs."""
+    _changed(
+        session,
+        update(AttemptRow)
+        .where(AttemptRow.job_id == job_id, AttemptRow.outcome == "running")
+        .values(outcome="lost", finished_at=moment),
+    )
+
+
 def finish_units(session: Session, job_id: str, moment: datetime) -> None:
     """Mark all units done: the output is whole."""
     _changed(

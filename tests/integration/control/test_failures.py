@@ -269,3 +269,14 @@ def _tell_status(bench: Bench, *, queues: tuple[str, ...]) -> None:
         state="idle",
     )
     bench.client.set(names.worker("w"), status.model_dump_json())
+
+
+def test_a_try_whose_last_report_is_lost_does_not_run_for_ever(bench: Bench):
+    job = bench.planned()
+    worker = HandWorker(bench)
+    trial = worker.take().start()
+    bench.step()
+    trial.finish(say=False)
+    assert bench.settle(job, worker) == "succeeded"
+    assert bench.units(job)[trial.unit].state == "done"
+    assert bench.outcomes(job)[trial.unit] == ["lost"]
