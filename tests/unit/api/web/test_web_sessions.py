@@ -140,7 +140,8 @@ def test_a_form_of_another_site_does_nothing(signed_in: Browser, rest: Rest, hea
 
 
 @pytest.mark.parametrize("headers", WRONG)
-def test_a_script_of_another_site_cannot_use_the_session(signed_in, rest: Rest, headers):
+@pytest.mark.usefixtures("signed_in")
+def test_a_script_of_another_site_cannot_use_the_session(rest: Rest, headers):
     job = put_job(rest.database, "queued")
     for method, path, body in (
         ("POST", "/v1/jobs", {"recipe": recipe()}),
@@ -164,7 +165,8 @@ def test_our_own_pages_may_use_the_session_for_what_its_key_may(browser: Browser
     problem(answer, 403, "not_allowed")
 
 
-def test_a_key_in_the_header_goes_before_the_session(signed_in: Browser, rest: Rest):
+@pytest.mark.usefixtures("signed_in")
+def test_a_key_in_the_header_goes_before_the_session(rest: Rest):
     """Programs behind a browser's cookie jar keep working, and need no Origin."""
     headers = {"Authorization": f"Bearer {rest.keys['admin']}"}
     assert rest.client.get("/v1/keys", headers=headers).status_code == 200
