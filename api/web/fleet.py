@@ -26,6 +26,11 @@ class Fleet:
     """Why nothing is known: the broker does not answer."""
 
     @property
+    def heard(self) -> list[Worker]:
+        """Return the workers that still tell of themselves."""
+        return [worker for worker in self.workers if worker.state != "silent"]
+
+    @property
     def stuck(self) -> list[Queue]:
         """Return the queues in which something waits for a worker that is not there."""
         return [queue for queue in self.queues if queue.depth and not queue.workers]

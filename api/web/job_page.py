@@ -171,6 +171,6 @@ def _waits(context: Context, found: Details) -> str | None:
     fleet = look_at_fleet(context)
     if fleet.problem is not None:
         return f"Waits for the broker: {fleet.problem.detail}."
-    if not fleet.workers:
+    if not fleet.heard:
         return "Waits for a worker: none is connected. Start one with: python -m worker"
-    return f"Waits for one of {len(fleet.workers)} workers to take its next unit."
+    return f"Waits for one of {len(fleet.heard)} workers to take its next unit."

@@ -57,6 +57,7 @@ class Pages:
             duration=words.duration,
             size=words.size,
             figure=words.figure,
+            cell=words.cell,
             percent=words.percent,
             iso=words.iso,
             exact=words.exact,

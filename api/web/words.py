@@ -40,6 +40,11 @@ def figure(value: Any, digits: int = 4) -> str:
     return "–" if value is None else f"{value:.{digits}g}"
 
 
+def cell(value: float) -> str:
+    """Return a number for a narrow column: always three digits, so that they line up."""
+    return f"{value:#.3g}"
+
+
 def percent(ratio: float | None) -> str:
     """Return a share; 100 % only for all of it."""
     if ratio is None:

@@ -40,7 +40,7 @@ export function valueAt(curve, step) {
 }
 
 /** Round numbers on an axis. */
-export function ticks(least, most, count = 5) {
+export function ticks(least, most, count = 6) {
   if (!(most > least)) return [least];
   const raw = (most - least) / count;
   const power = 10 ** Math.floor(Math.log10(raw));
@@ -109,7 +109,7 @@ function hovered(svg, rows, chosen, x, begin, end) {
 }
 
 function legend(one) {
-  const line = (kind) => draw("svg", { viewBox: "0 0 26 11", "aria-hidden": "true", class: "chart-key" }, draw(kind === "band" ? "rect" : "path", kind === "band" ? { class: "band", width: 26, height: 11 } : { class: kind, d: "M0 6h26" }));
+  const line = (kind) => draw("svg", { viewBox: "0 0 26 11", "aria-hidden": "true" }, draw(kind === "band" ? "rect" : "path", kind === "band" ? { class: "band", width: 26, height: 11 } : { class: kind, d: "M0 6h26" }));
   const wrap = (kind, words) => {
     const drawing = line(kind);
     drawing.classList.add("chart");

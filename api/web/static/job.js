@@ -1,5 +1,5 @@
 // A job's page while it runs: one stream of events, the log beside it, and the curves.
-import { duration, doing, figure, getJson, icon, make, percent, stateMark } from "./words.js";
+import { duration, doing, getJson, icon, make, percent, stateMark } from "./words.js";
 import { showCurves } from "./curves.js";
 
 const OVER = new Set(["succeeded", "failed", "cancelled", "expired"]);
@@ -24,7 +24,7 @@ function showUnit(unit, state, value) {
       cell.querySelector("svg").replaceWith(icon(`unit-${state}`));
       cell.querySelector(".word").textContent = state;
     }
-    if (value !== null && value !== undefined) cell.querySelector(".value").textContent = figure(value, 3);
+    if (value !== null && value !== undefined) cell.querySelector(".value").textContent = value.toPrecision(3);
   }
 }
 

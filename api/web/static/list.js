@@ -1,7 +1,7 @@
 // Rows of jobs change in place while one looks; none is added or moved under the pointer.
 import { duration, doing, getJson, make, percent, stateMark } from "./words.js";
 
-const EVERY_MS = 3000;
+const EVERY_MS = 2000;
 const OVER = new Set(["succeeded", "failed", "cancelled", "expired"]);
 const table = document.querySelector("table.live");
 const news = document.querySelector(".news");

@@ -36,6 +36,19 @@ export function figure(value, digits = 4) {
   return String(Number(value.toPrecision(digits)));
 }
 
+const UNITS = ["B", "kB", "MB", "GB", "TB", "PB"];
+
+/** @param {number | null | undefined} count */
+export function size(count) {
+  if (count === null || count === undefined) return "–";
+  let step = 0;
+  while (count >= 999.5 && step < UNITS.length - 1) {
+    count /= 1000;
+    step += 1;
+  }
+  return `${count.toFixed(step === 0 || count >= 99.5 ? 0 : 1)} ${UNITS[step]}`;
+}
+
 /** Make an element. Text is only ever set as text: nothing of a job's can become markup. */
 export function make(name, attributes = {}, ...children) {
   const element = document.createElement(name);
@@ -66,7 +79,7 @@ export function stateMark(name) {
 export function doing(progress, stage, layers) {
   const parts = [];
   if (progress.layer !== null && progress.layer !== undefined) {
-    parts.push(`layer ${progress.layer + 1}${layers ? ` of ${layers}` : ""}`);
+    parts.push(`layer ${progress.layer}${layers ? ` of ${layers}` : ""}`);
   } else if (progress.units_total) {
     parts.push(`unit ${progress.units_done} of ${progress.units_total}`);
   }
