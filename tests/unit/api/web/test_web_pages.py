@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from fastapi.routing import iter_route_contexts
 
 from api.db.tables import JobRow
 from api.web.pages import POLICY
 from fda_core.contract.service import names
 from tests.support.dashboard import ROAD, as_text, fda_recipe, put_job, worker_status
+from tests.support.models import build_model, save_expert
 from tests.support.rest import Rest, recipe
 from tests.support.valkey import valkey_server
 from tests.support.web import Browser, read
@@ -357,6 +359,30 @@ def test_a_refused_job_leaves_what_was_typed(signed_in: Browser, rest: Rest, fie
         typed = re.search(r"<textarea id=\"recipe\".*?>([^<]*)</textarea>", answer.text, re.S)
         assert typed is not None
         assert typed[1].replace("&#34;", '"') == sent["recipe"]
+    assert rest.viewer.get("/v1/jobs").json()["data"] == []
+
+
+def test_the_preview_of_a_plan_shows_what_it_takes_and_queues_nothing(
+    signed_in: Browser, rest: Rest
+):
+    storage = rest.folder / "storage"
+    torch.manual_seed(0)
+    base = build_model("bert")
+    base.save_pretrained(storage / "base")
+    save_expert(base, storage / "a", seed=1)
+    save_expert(base, storage / "b", seed=2)
+    document = {
+        "base": str(storage / "base"),
+        "experts": [{"name": name, "model": str(storage / name)} for name in "ab"],
+        "method": "fda",
+        "output": str(storage / "merged"),
+    }
+    answer = signed_in.send("/jobs/new", recipe=as_text(document), priority="4", act="plan")
+    assert answer.status_code == 200, answer.text
+    assert "What it takes" in answer.text
+    assert re.search(r"<dd>bert, \d+ layers, width \d+</dd>", answer.text)
+    assert "not known: no such unit was done here yet" in answer.text
+    assert "construct:" in answer.text, "the resolved recipe has the defaults"
     assert rest.viewer.get("/v1/jobs").json()["data"] == []
 
 
