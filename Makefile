@@ -87,7 +87,7 @@ prove-control: $(VENV)/test.done  ## Kill the controller at every write; 150 liv
 		tests/integration/control/test_state_machine.py
 
 soak: $(VENV)/test.done  ## Hurt the service: 50 kills, empty Redis, bad storage, killed Postgres, lost database
-	@$(BIN)/python -m tests.soak.kills
+	@$(BIN)/python -m tests.soak.kills --steps 300
 	@$(BIN)/python -m tests.soak.kills --flush --kills 12 --jobs 6
 	@$(BIN)/python -m tests.soak.storage
 	@$(BIN)/python -m tests.soak.postgres
