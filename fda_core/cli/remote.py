@@ -259,9 +259,13 @@ def _coloured(state: JobState) -> str:
     return f"[{COLOURS.get(state, 'cyan')}]{state}[/]"
 
 
+NARROW = frozenset({"job", "id", "state", "done", "method", "role"})
+"""Columns whose words are not cut; the others make room."""
+
+
 def _table(*columns: str) -> Table:
     table = Table(header_style="bold", box=None, pad_edge=False)
     for name in columns:
         # Ids are copied: never broken over lines.
-        table.add_column(name, overflow="fold", no_wrap=name in ("job", "id"))
+        table.add_column(name, overflow="fold", no_wrap=name in NARROW)
     return table
