@@ -88,6 +88,7 @@ prove-control: $(VENV)/test.done  ## Kill the controller at every write; 150 liv
 
 soak: $(VENV)/test.done  ## Hurt the service: 50 kills, empty Redis, bad storage, killed Postgres, lost database
 	@$(BIN)/python -m tests.soak.kills --steps 300
+	@$(BIN)/python -m tests.soak.elsewhere
 	@$(BIN)/python -m tests.soak.kills --flush --kills 12 --jobs 6
 	@$(BIN)/python -m tests.soak.storage
 	@$(BIN)/python -m tests.soak.postgres
