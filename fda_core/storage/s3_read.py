@@ -201,7 +201,10 @@ def _as_ours(problem: Exception, place: Place, stop: int) -> FdaError:
 
 
 def _finish(pieces: list[Future[None]], stop: threading.Event) -> None:
-    """Wait for all pieces; the first to fail ends the others, and its error is raised."""
+    """Wait for all pieces; the first to fail ends the others, and its error is raised.
+
+    Those it ends may say that they were cut short: an error that would last goes before theirs.
+    """
     try:
         wait(pieces, return_when=FIRST_EXCEPTION)
     finally:
@@ -209,6 +212,7 @@ def _finish(pieces: list[Future[None]], stop: threading.Event) -> None:
         for piece in pieces:
             piece.cancel()
         wait(pieces)
-    for piece in pieces:
-        if not piece.cancelled():
-            piece.result()
+    problems = [piece.exception() for piece in pieces if not piece.cancelled()]
+    found = [problem for problem in problems if problem is not None]
+    if found:
+        raise min(found, key=lambda problem: bool(getattr(problem, "retryable", False)))

@@ -34,7 +34,7 @@ class ColourScale:
         """Return the class for a value; values beyond the ends get the end's colour."""
         span = self.high - self.low
         share = (value - self.low) / span if span > 0 else 0.5
-        level = min(LEVELS - 1, max(0, int(share * LEVELS)))
+        level = min(LEVELS - 1, int(min(1.0, max(0.0, share)) * LEVELS))
         if self.kind == "reversed":
             level = LEVELS - 1 - level
         return f"{'d' if self.kind == 'diverging' else 'v'}{level}"

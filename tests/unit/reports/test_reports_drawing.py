@@ -74,6 +74,12 @@ def test_every_value_has_a_class_of_the_scale(low, high, value):
     assert scale.css_class(value) in {f"v{level}" for level in range(LEVELS)}
 
 
+def test_a_span_too_small_to_divide_by_has_its_end_colours():
+    scale = ColourScale(low=0.0, high=5e-324)
+    assert scale.css_class(1.0) == f"v{LEVELS - 1}"
+    assert scale.css_class(-1.0) == "v0"
+
+
 def test_a_reversed_scale_is_bright_where_values_are_low():
     scale = ColourScale(low=0, high=1, kind="reversed")
     assert scale.css_class(0.0) == f"v{LEVELS - 1}"
