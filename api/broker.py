@@ -17,7 +17,6 @@ from fda_core.contract.service import names
 
 WAKE_MOST = 1000
 """With no controller there the list must not grow."""
-STOP_SECONDS = 7 * 24 * 3600
 REST_SECONDS = 1.0
 """After a failed hint none is tried for so long: each may wait for a silent server."""
 log = structlog.get_logger("api")
@@ -55,7 +54,7 @@ class Hints:
 
     def stop(self, job_id: str) -> None:
         """Tell the workers of a job to stop; the controller repeats it."""
-        self._try("stop", lambda: self._redis.set(names.stop(job_id), "1", ex=STOP_SECONDS))
+        self._try("stop", lambda: self._redis.set(names.stop(job_id), "1", ex=names.STOP_SECONDS))
 
     def go_on(self, job_id: str) -> None:
         """Let the workers of a job go on: it is tried again."""

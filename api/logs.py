@@ -1,104 +1,24 @@
-"""Logs of the api's processes: one event name plus fields, as lines of JSON or for people."""
+"""Logs of the api's processes."""
 
 import logging
-import os
 import sys
-import threading
-from types import TracebackType
 from typing import Literal
 
-import structlog
-from structlog.typing import EventDict, Processor
+from fda_core.processes.logs import set_up_lines
 
-from fda_core.contract.hush import hushed
-
-QUIET = (
-    *("alembic", "amqp", "asyncio", "boto3", "botocore", "celery", "kombu", "httpx2", "httpcore2"),
-    *("opentelemetry.sdk", "redis", "s3transfer", "sqlalchemy", "urllib3", "uvicorn.access"),
-)
-"""Libraries whose chatter is not ours to keep; at debug some of them would tell secrets."""
+QUIET = ("alembic", "asyncio", "celery", "httpx2", "httpcore2", "sqlalchemy", "uvicorn.access")
 
 
 def set_up_logging(
     level: str, *, process: Literal["api", "controller", "admin"], as_json: bool | None = None
 ) -> None:
     """Send everything to stderr: JSON unless a person watches. Called by entry points only."""
-    number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
-    lines = not sys.stderr.isatty() if as_json is None else as_json
-
-    def say_who(_logger: object, _method: str, event: EventDict) -> EventDict:
-        return {**event, "process": process, "pid": os.getpid()}
-
-    shared: list[Processor] = [
-        say_who,
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-        structlog.processors.StackInfoRenderer(),
-    ]
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
+    set_up_lines(
+        logging.getLevelNamesMapping().get(level.upper(), logging.INFO),
+        who={"process": process},
+        quiet=QUIET,
+        as_json=not sys.stderr.isatty() if as_json is None else as_json,
     )
-    # Text of tracebacks alone: with the values of variables they would tell secrets.
-    last: list[Processor] = (
-        [structlog.processors.format_exc_info, without_secrets, structlog.processors.JSONRenderer()]
-        if lines
-        else [
-            structlog.dev.ConsoleRenderer(
-                exception_formatter=structlog.dev.plain_traceback, timestamp_key="time"
-            )
-        ]
-    )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
-        )
-    )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(number)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
-    for name in QUIET:
-        logging.getLogger(name).setLevel(max(number, logging.WARNING))
-    logging.captureWarnings(True)
-    log_what_nobody_caught()
-
-
-def without_secrets(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """Take secrets out of every text of a line, whoever wrote it."""
-    return {key: hushed(value) if isinstance(value, str) else value for key, value in event.items()}
-
-
-def log_what_nobody_caught() -> None:
-    """Make the last words of a thread or the process a line like all others."""
-    log = structlog.get_logger("uncaught")
-
-    def of_process(
-        kind: type[BaseException], problem: BaseException, trace: TracebackType | None
-    ) -> None:
-        if issubclass(kind, KeyboardInterrupt):
-            return
-        log.critical("uncaught", exc_info=(kind, problem, trace))
-
-    def of_thread(hook: threading.ExceptHookArgs) -> None:
-        if hook.exc_value is not None:
-            log.critical(
-                "uncaught_in_thread",
-                thread=hook.thread.name if hook.thread else None,
-                exc_info=(hook.exc_type, hook.exc_value, hook.exc_traceback),
-            )
-
-    sys.excepthook = of_process
-    threading.excepthook = of_thread

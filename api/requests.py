@@ -15,8 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import problem_response
 from api.prometheus import HttpCounts
-from api.tracing import Tracing, note_error, traceparent_of
+from api.tracing import Tracing, traceparent_of
 from fda_core.errors import InternalError
+from fda_core.processes.tracing import note_error
 
 REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
 TRACEPARENT = re.compile(r"^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$")

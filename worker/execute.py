@@ -21,7 +21,7 @@ from worker.metrics import Metrics
 from worker.plans import Plans
 from worker.ready import Sender
 from worker.status import Status
-from worker.tracing import Tracing
+from worker.tracing import Tracing, note_end
 
 log = structlog.stdlib.get_logger("fda.worker.unit")
 
@@ -62,10 +62,10 @@ class Executor:
         }
         with (
             structlog.contextvars.bound_contextvars(**facts),
-            self.tracing.unit(f"unit {message.unit}", message.trace, facts),
+            self.tracing.unit(f"unit {message.unit}", message.trace, facts) as span,
         ):
             outcome = attempt.go()
-            self.tracing.note(outcome=outcome, error=attempt.error)
+            note_end(span, outcome=outcome, error=attempt.error)
             self.metrics.units.labels(attempt.kind, outcome).inc()
             log.info("unit_tried", outcome=outcome, error=attempt.error, seconds=attempt.seconds)
         return outcome

@@ -9,14 +9,12 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
-    start_http_server,
 )
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from fda_core.contract.events import BytesMoved
 from fda_core.contract.service.names import QUEUES
-from fda_core.errors import BadParameter
 
 Memory = Mapping[str, tuple[int | None, int | None]]
 """Where (host, device) to what there is and what is used, in bytes."""
@@ -75,18 +73,6 @@ class Metrics:
         """Add bytes read and written."""
         self.bytes.labels("read").inc(event.read_bytes)
         self.bytes.labels("write").inc(event.write_bytes)
-
-
-def serve_metrics(metrics: Metrics, *, host: str, port: int) -> int:
-    """Answer Prometheus from a thread until the process ends; return the port, also for 0."""
-    try:
-        server, _ = start_http_server(port, addr=host, registry=metrics.registry)
-    except OSError as problem:
-        raise BadParameter(
-            f"FDA_METRICS_PORT: {host}:{port}: {problem.strerror}",
-            hint="Give every process on a host a port of its own, or 0 for any.",
-        ) from problem
-    return int(server.server_port)
 
 
 class _MemoryCollector(Collector):

@@ -16,6 +16,7 @@ from redis.retry import Retry
 
 from fda_core import __version__
 from fda_core.errors import BadParameter
+from fda_core.processes.figures import serve_figures
 from fda_core.storage.resolve import storages
 from worker import tasks
 from worker.app import make_app
@@ -26,7 +27,7 @@ from worker.events import Reports
 from worker.execute import Executor
 from worker.hearing import Hearing
 from worker.heartbeat import Heartbeat
-from worker.metrics import Metrics, serve_metrics
+from worker.metrics import Metrics
 from worker.plans import Plans
 from worker.ready import Sender
 from worker.settings import ENGINE, Settings
@@ -54,7 +55,7 @@ def serve(settings: Settings, *, worker: str) -> int:
     port = settings.metrics_port
     if port is not None:
         metrics.watch_memory(lambda: {"host": host_memory(), "device": devices.memory()})
-        port = serve_metrics(metrics, host=settings.metrics_host, port=port)
+        port = serve_figures(metrics.registry, host=settings.metrics_host, port=port)
     address = settings.redis_url.get_secret_value()
     redis = connect(address)
     app = make_app(address)

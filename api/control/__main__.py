@@ -13,7 +13,7 @@ from redis import Redis
 
 from api.broker import Hints
 from api.control.controller import Controller, Loop
-from api.control.metrics import ControlMetrics, serve_metrics
+from api.control.metrics import ControlMetrics
 from api.control.queue import UnitQueue, sending_app
 from api.control.redis_state import RedisState
 from api.db.migrate import migrate
@@ -27,6 +27,7 @@ from api.tracing import Tracing, make_tracing
 from api.webhooks.courier import Courier
 from fda_core.contract.uris import normalise
 from fda_core.errors import FdaError
+from fda_core.processes.figures import serve_figures
 from fda_core.storage.resolve import storages
 
 COURIER_SECONDS = 0.5
@@ -96,7 +97,7 @@ def main() -> None:
         metrics = ControlMetrics()
         port = settings.metrics_port
         if port is not None:
-            port = serve_metrics(metrics, host=settings.metrics_host, port=port)
+            port = serve_figures(metrics.registry, host=settings.metrics_host, port=port)
     except (ValidationError, FdaError) as problem:
         sys.exit(f"settings: {problem}")
     database = Database(open_engine(settings.database_url))

@@ -10,7 +10,6 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
-    start_http_server,
 )
 from redis import RedisError
 from sqlalchemy.exc import SQLAlchemyError
@@ -24,7 +23,6 @@ from api.jobs.repository import by_state
 from api.prometheus import LookCollector, Samples
 from fda_core.contract.service.names import QUEUES
 from fda_core.contract.service.states import JobState
-from fda_core.errors import BadParameter
 
 STEP_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 PLAN_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -149,18 +147,6 @@ def look_at(
         return samples
 
     return look
-
-
-def serve_metrics(metrics: ControlMetrics, *, host: str, port: int) -> int:
-    """Answer Prometheus from a thread until the process ends; return the port, also for 0."""
-    try:
-        server, _ = start_http_server(port, addr=host, registry=metrics.registry)
-    except OSError as problem:
-        raise BadParameter(
-            f"FDA_METRICS_PORT: {host}:{port}: {problem.strerror}",
-            hint="Give every process on a host a port of its own, or 0 for any.",
-        ) from problem
-    return int(server.server_port)
 
 
 def _begin(family: Counter | Histogram, values: Iterable[str]) -> None:

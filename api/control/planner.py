@@ -27,7 +27,7 @@ from api.db.tables import JobRow
 from api.jobs.transitions import add_event, add_log, move
 from api.plans.estimate import seconds_of, speeds
 from api.plans.summary import summary_of
-from api.tracing import Tracing, note_error
+from api.tracing import Tracing
 from fda_core.contract.artifacts import UnitRecord
 from fda_core.contract.plan import Plan, Unit
 from fda_core.contract.service import names
@@ -38,6 +38,7 @@ from fda_core.engine.plan import check_can_write, is_published, make_plan
 from fda_core.engine.publishing import finish_publishing
 from fda_core.engine.recipes import read_recipe, recipe_of
 from fda_core.errors import FdaError, InternalError, OutputExists, RecipeError
+from fda_core.processes.tracing import note_error
 
 AT_ONCE = 20
 """Jobs begun in one step, so that a long queue does not keep urgent newcomers waiting."""

@@ -8,11 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
 from redis import Redis
 
+from api.workers import repository as workers
 from fda_core.contract.service import names
-from fda_core.contract.service.messages import WorkerStatus
 
 FIRST = "0-0"
 """Before every entry of a stream."""
@@ -164,26 +163,13 @@ class RedisState:
 
     def device_of(self, worker: str) -> str | None:
         """Return a worker's device as people know it, while its status is there."""
-        status = self._status(self._client.get(names.worker(worker)))
-        return status.device if status else None
+        found = workers.status(self._client, worker)
+        return found.device if found else None
 
     def served_queues(self) -> set[str]:
         """Return the queues that living workers take from."""
-        return {queue for status in self._statuses() for queue in status.queues}
+        return {queue for status in workers.statuses(self._client) for queue in status.queues}
 
     def count_workers(self) -> int:
         """Return how many workers told their status lately."""
-        return len(self._statuses())
-
-    def _statuses(self) -> list[WorkerStatus]:
-        keys = list(self._client.scan_iter(match=f"{names.WORKERS}*", count=1000))
-        texts = self._client.mget(keys) if keys else []
-        return [status for text in texts if (status := self._status(text))]
-
-    @staticmethod
-    def _status(text: str | None) -> WorkerStatus | None:
-        """Return a status, none if it expired or a worker of another version wrote it."""
-        try:
-            return WorkerStatus.model_validate_json(text) if text else None
-        except ValidationError:
-            return None
+        return len(workers.statuses(self._client))

@@ -12,11 +12,10 @@ from redis.exceptions import RedisError
 
 from api.errors import NotReady
 from fda_core.contract.service import names
+from fda_core.contract.service.broker import queue_lists
 from fda_core.contract.service.messages import WorkerStatus
 
 AT_ONCE = 500
-SEPARATOR = "\x06\x16"
-"""Between a queue's name and a priority in kombu's Redis lists; priority 0 has neither."""
 
 
 def statuses(redis: Redis) -> list[WorkerStatus]:
@@ -72,15 +71,10 @@ def is_draining(redis: Redis, queue: str) -> bool:
     return bool(redis.exists(names.DRAIN_QUEUE + queue))
 
 
-def lists_of(queue: str) -> list[str]:
-    """Return the Redis lists of a queue, one for each priority."""
-    return [queue, *(f"{queue}{SEPARATOR}{step}" for step in range(1, names.PRIORITIES))]
-
-
 def depth(redis: Redis, queue: str) -> int:
     """Return how many messages wait in a queue."""
     with redis.pipeline(transaction=False) as pipe:
-        for key in lists_of(queue):
+        for key in queue_lists(queue):
             pipe.llen(key)
         return sum(int(count) for count in pipe.execute())
 
@@ -92,7 +86,7 @@ def oldest_sent(redis: Redis, queue: str) -> float | None:
     a hash beside it, since messages carry no time.
     """
     with redis.pipeline(transaction=False) as pipe:
-        for key in lists_of(queue):
+        for key in queue_lists(queue):
             pipe.lindex(key, -1)
         units = [unit_in(message) for message in pipe.execute() if message is not None]
     with redis.pipeline(transaction=False) as pipe:

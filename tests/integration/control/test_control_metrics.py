@@ -6,8 +6,9 @@ import sys
 import time
 import urllib.request
 
-from api.control.metrics import ControlMetrics, serve_metrics
+from api.control.metrics import ControlMetrics
 from fda_core.contract.service import names
+from fda_core.processes.figures import serve_figures
 from tests.support.control import Bench, HandWorker
 
 
@@ -89,7 +90,7 @@ def test_a_scrape_without_redis_shows_the_rest(bench: Bench) -> None:
 
 def test_a_port_that_is_taken_is_refused_by_name() -> None:
     metrics = ControlMetrics()
-    port = serve_metrics(metrics, host="127.0.0.1", port=0)
+    port = serve_figures(metrics.registry, host="127.0.0.1", port=0)
     page = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
     assert 'fda_webhook_deliveries_total{outcome="retried"} 0.0' in page
     done = subprocess.run(
