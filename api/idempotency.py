@@ -9,7 +9,7 @@ meanwhile others are told to wait, and after a minute of silence the next one ta
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
@@ -38,18 +38,21 @@ IdempotencyKey = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What was answered, to be answered again."""
+    """What was answered to a request, to be given again when it is repeated."""
 
     status: int
-    headers: Mapping[str, str]
-    body: Any
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Any = None
+    replayed: bool = field(default=False, compare=False)
+    """Whether it was given before."""
 
     def response(self) -> JSONResponse:
-        """Return it as a response that says it is a repetition."""
-        return JSONResponse(self.body, self.status, {**self.headers, REPLAYED: "true"})
+        """Return it as a response, marked if it is one given before."""
+        marks = {REPLAYED: "true"} if self.replayed else {}
+        return JSONResponse(self.body, self.status, {**self.headers, **marks})
 
 
-def digest(request: Mapping[str, Any]) -> str:
+def digest(request: Any) -> str:
     """Return what tells two requests apart: their content, whatever its spelling as JSON."""
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
@@ -57,7 +60,7 @@ def digest(request: Mapping[str, Any]) -> str:
 def digest_of_text(body: bytes) -> str:
     """Return the digest of a body as it came; its own bytes' if it is no JSON."""
     try:
-        return hashlib.sha256(json.dumps(json.loads(body), sort_keys=True).encode()).hexdigest()
+        return digest(json.loads(body))
     except ValueError:
         return hashlib.sha256(body).hexdigest()
 
@@ -101,7 +104,7 @@ def begin(
             hint="Send it again in a second.",
             key=key,
         )
-    return Answer(status=row.status, headers=row.headers, body=row.body)
+    return Answer(status=row.status, headers=row.headers, body=row.body, replayed=True)
 
 
 def _take_over(session: Session, row: IdempotencyRow, *, body_hash: str, moment: datetime) -> bool:

@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Self
 
 from sqlalchemy.orm import Session
 
 from api import idempotency
-from api.jobs.submitting import Answer
+from api.context import Context
+from api.idempotency import Answer
+from api.jobs.submitting import Caller
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,9 +22,20 @@ class KeptAnswer:
     moment: datetime
     keep_for: timedelta
 
+    @classmethod
+    def of(cls, context: Context, caller: Caller, *, route: str, key: str, body: bytes) -> Self:
+        """Return the key of a request that comes now; `route` is its method and path."""
+        return cls(
+            scope=f"{caller.team}:{route}",
+            key=key,
+            body_hash=idempotency.digest_of_text(body),
+            moment=context.clock(),
+            keep_for=timedelta(hours=context.settings.idempotency_hours),
+        )
+
     def replay(self, session: Session, /) -> Answer | None:
         """Return the answer given before, or None if this request is the first."""
-        found = idempotency.begin(
+        return idempotency.begin(
             session,
             self.scope,
             self.key,
@@ -29,13 +43,7 @@ class KeptAnswer:
             moment=self.moment,
             keep=self.keep_for,
         )
-        if found is None:
-            return None
-        return Answer(
-            status=found.status, headers=dict(found.headers), body=found.body, replayed=True
-        )
 
     def keep(self, session: Session, answer: Answer, /) -> None:
         """Keep the answer for the next time."""
-        kept = idempotency.Answer(status=answer.status, headers=answer.headers, body=answer.body)
-        idempotency.finish(session, self.scope, self.key, kept)
+        idempotency.finish(session, self.scope, self.key, answer)

@@ -1,7 +1,7 @@
 """Batches, schedules, webhooks and pages put together, for the api and for the controller."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from fastapi import APIRouter, Request
 from sqlalchemy.orm import Session
@@ -19,7 +19,7 @@ from api.gate import Gate
 from api.jobs import service as jobs
 from api.jobs.removal import remove
 from api.jobs.submitting import Caller, Once, Submit, Submitter, Wake
-from api.jobs.transitions import move
+from api.jobs.transitions import ask_to_stop
 from api.kept_answers import KeptAnswer
 from api.recipes import read_recipe
 from api.schedules import routes as schedules
@@ -30,7 +30,6 @@ from api.web import routes as pages
 from api.webhooks import routes as webhooks
 from api.webhooks.service import WebhookService
 from fda_core.contract.rest.jobs import JobRequest
-from fda_core.contract.service.states import CANCELLABLE, JobState
 from fda_core.storage.base import Storage
 
 Clock = Callable[[], datetime]
@@ -63,13 +62,6 @@ def submitting(settings: Settings, clock: Clock) -> Submit:
     return submit
 
 
-def cancel(session: Session, job_id: str) -> bool:
-    """Ask a job to stop; the controller tells its workers."""
-    return move(session, job_id, JobState.CANCELLED, only_from={JobState.QUEUED}) or move(
-        session, job_id, JobState.CANCELLING, only_from=CANCELLABLE - {JobState.QUEUED}
-    )
-
-
 def waking(hints: Hints) -> Wake:
     """Return what tells the controller that jobs have something new."""
 
@@ -91,7 +83,7 @@ def batch_service(
     return BatchService(
         database,
         submit=submitting(settings, clock),
-        cancel=cancel,
+        cancel=ask_to_stop,
         delete_job=delete_job,
         results=Results(storage),
         wake=waking(hints),
@@ -108,13 +100,9 @@ async def once(
     """Return the request's Idempotency-Key, if it has one."""
     if idempotency_key is None:
         return None
-    return KeptAnswer(
-        scope=f"{caller.team}:{request.method} {request.url.path}",
-        key=idempotency_key,
-        body_hash=idempotency.digest_of_text(await request.body()),
-        moment=context.clock(),
-        keep_for=timedelta(hours=context.settings.idempotency_hours),
-    )
+    route = f"{request.method} {request.url.path}"
+    body = await request.body()
+    return KeptAnswer.of(context, caller, route=route, key=idempotency_key, body=body)
 
 
 GATE = Gate(viewer=requiring("viewer"), submitter=requiring("submitter"), once=once)

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from fda_core.contract.artifacts import CACHE_METRICS_FILE
 from fda_core.contract.uris import join
 from fda_core.engine import layout
 from fda_core.errors import NotFound
 from fda_core.storage.base import Storage
 
 ALIASES = "aliases"
-METRICS_FILE = "metrics.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,9 @@ def entries(storage: Storage, workspace: str) -> Iterator[Entry]:
 def what(storage: Storage, workspace: str, key: str) -> tuple[int | None, str | None]:
     """Return the layer and expert an entry was first made for, as far as it can be read."""
     try:
-        said: Any = json.loads(storage.read(join(layout.anchors(workspace, key), METRICS_FILE)))
+        said: Any = json.loads(
+            storage.read(join(layout.anchors(workspace, key), CACHE_METRICS_FILE))
+        )
         return int(said["metrics"]["layer"]), str(said["metrics"]["expert"])
     except (NotFound, ValueError, KeyError, TypeError):
         return None, None
@@ -51,5 +53,5 @@ def exists(storage: Storage, workspace: str, key: str) -> bool:
 def delete(storage: Storage, workspace: str, key: str) -> None:
     """Remove an entry, what makes it valid first, so that no half of it is ever used."""
     folder = layout.anchors(workspace, key)
-    storage.delete(join(folder, METRICS_FILE))
+    storage.delete(join(folder, CACHE_METRICS_FILE))
     storage.delete_below(folder)

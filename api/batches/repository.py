@@ -8,6 +8,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from api.db.tables import BatchRow, JobRow
+from api.db.teams import find_owned, page_of_owned
 from fda_core.contract.service.states import TERMINAL, JobState
 
 _OVER = sorted(state.value for state in TERMINAL)
@@ -21,10 +22,7 @@ def add(session: Session, row: BatchRow) -> None:
 
 def find(session: Session, batch_id: str, team: str | None) -> BatchRow | None:
     """Return a batch of a team (None: of any), if there is one."""
-    query = select(BatchRow).where(BatchRow.id == batch_id)
-    if team is not None:
-        query = query.where(BatchRow.team == team)
-    return session.scalars(query).one_or_none()
+    return find_owned(session, BatchRow, batch_id, team)
 
 
 def page(
@@ -36,14 +34,8 @@ def page(
     schedule: str | None = None,
 ) -> Sequence[BatchRow]:
     """Return up to `limit` batches, newest first, that come after the one of id `cursor`."""
-    query = select(BatchRow).order_by(BatchRow.id.desc()).limit(limit)
-    if team is not None:
-        query = query.where(BatchRow.team == team)
-    if cursor is not None:
-        query = query.where(BatchRow.id < cursor)
-    if schedule is not None:
-        query = query.where(BatchRow.schedule_id == schedule)
-    return session.scalars(query).all()
+    chosen = [] if schedule is None else [BatchRow.schedule_id == schedule]
+    return page_of_owned(session, BatchRow, team, *chosen, cursor=cursor, limit=limit)
 
 
 def counts(session: Session, batch_ids: Collection[str]) -> dict[str, dict[JobState, int]]:

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from fda_core.contract.artifacts import Metrics
+from fda_core.contract.artifacts import METRICS_FILE, Metrics
 from fda_core.contract.uris import join, normalise
 from fda_core.errors import FdaError
 from fda_core.reports.summary import totals
 from fda_core.storage.base import Storage
 
-FILE = "merge_metrics.json"
 KEPT = 10_000
 READERS = 8
 
@@ -56,7 +55,7 @@ class Results:
 
     def _read(self, job: str, output: str) -> Result | None:
         try:
-            data = self._storage.read(join(normalise(output, cwd="/"), FILE))
+            data = self._storage.read(join(normalise(output, cwd="/"), METRICS_FILE))
             metrics = Metrics.model_validate_json(data)
         except (FdaError, ValidationError):
             return None  # moved or removed since; a table with a gap says so

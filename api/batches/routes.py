@@ -7,15 +7,9 @@ from fastapi.responses import JSONResponse
 
 from api.batches.service import BatchService
 from api.gate import Cursor, Gate, Id, Limit, refusals
-from api.jobs.submitting import Answer, Caller, Once
+from api.jobs.submitting import Caller, Once
 from fda_core.contract.rest.base import Page
 from fda_core.contract.rest.batches import Batch, BatchRequest
-
-
-def answered(answer: Answer) -> JSONResponse:
-    """Return an answer as a response, marked if it is one given before."""
-    marks = {"Idempotent-Replayed": "true"} if answer.replayed else {}
-    return JSONResponse(answer.body, answer.status, headers={**answer.headers, **marks})
 
 
 def router(gate: Gate, service: BatchService) -> APIRouter:
@@ -35,7 +29,7 @@ def router(gate: Gate, service: BatchService) -> APIRouter:
         caller: Annotated[Caller, Depends(gate.submitter)],
         once: Annotated[Once | None, Depends(gate.once)],
     ) -> JSONResponse:
-        return answered(service.submit(caller, request, once=once))
+        return service.submit(caller, request, once=once).response()
 
     @routes.get(
         "",

@@ -13,9 +13,9 @@ from api.batches.views import batch_view, table_view
 from api.db.session import Database
 from api.db.tables import BatchRow
 from api.db.types import now
+from api.idempotency import Answer
 from api.ids import new_id
 from api.jobs.submitting import (
-    Answer,
     Caller,
     Cancel,
     Once,

@@ -1,6 +1,5 @@
 """`python -m api.control`: the process that leads jobs. Any number may run."""
 
-import os
 import random
 import signal
 import sys
@@ -19,13 +18,13 @@ from api.control.redis_state import RedisState
 from api.db.migrate import migrate
 from api.db.session import Database, open_engine
 from api.db.types import now
+from api.jobs.transitions import ask_to_stop
 from api.logs import set_up_logging
-from api.parts import batch_service, cancel, waking
+from api.parts import batch_service, waking
 from api.schedules.firing import Firing
 from api.settings import Settings
 from api.tracing import Tracing, make_tracing
 from api.webhooks.courier import Courier
-from fda_core.contract.uris import normalise
 from fda_core.errors import FdaError
 from fda_core.processes.figures import serve_figures
 from fda_core.storage.resolve import storages
@@ -50,15 +49,12 @@ def make_controller(
         health_check_interval=30,
     )
     redis, hints = RedisState(client), Hints(client)
-    here = os.getcwd()  # noqa: PTH109 - addresses are text
-    workspace = normalise(settings.workspace, cwd=here)
-    roots = [normalise(root, cwd=here) for root in (*settings.roots, workspace)]
-    storage = storages(roots)
+    storage = storages(settings.allowed)
     batches = batch_service(settings, database, hints, storage, clock=now)
     firing = Firing(
         database,
         batches,
-        cancel=cancel,
+        cancel=ask_to_stop,
         wake=waking(hints),
         clock=now,
         on_outcome=lambda outcome: metrics.fires.labels(outcome).inc(),
@@ -79,7 +75,7 @@ def make_controller(
         more=[Loop(name="courier", step=courier.step, wait=lambda: time.sleep(COURIER_SECONDS))],
         queue=queue,
         storage=storage,
-        workspace=workspace,
+        workspace=settings.workspace,
         settings=settings,
         clock=now,
         chance=random.Random(),

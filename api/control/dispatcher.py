@@ -33,6 +33,7 @@ from fda_core.contract.artifacts import UnitRecord
 from fda_core.contract.plan import Plan
 from fda_core.contract.service.messages import ErrorReport
 from fda_core.contract.service.states import JobState, UnitState
+from fda_core.engine.journal import Journal
 from fda_core.engine.plan import is_published
 from fda_core.engine.publishing import finish_publishing
 from fda_core.errors import FdaError, InternalError, WorkerDied
@@ -233,7 +234,7 @@ class Dispatcher:
             if self._is_published(plan):
                 self._succeed(job)
                 return
-        elif found := records.find_records(plan, self._plans.storage, among=[unit]):
+        elif found := Journal(plan, self._plans.storage).find_all(among=[unit]):
             self._finish(job, found)
             self._redis.give_up(job.id, unit, token)
             return
@@ -363,7 +364,7 @@ class Dispatcher:
         seen.records_listed = moment
         plan = self._plan(job)
         open_units = {line.id for line in lines if line.state != UnitState.DONE.value}
-        found = records.find_records(plan, self._plans.storage, among=open_units)
+        found = Journal(plan, self._plans.storage).find_all(among=open_units)
         if found:
             self._finish(job, found)
         if open_units - set(found) <= {"publish"} and self._is_published(plan):

@@ -26,6 +26,7 @@ from fda_core.contract.service import names
 from fda_core.contract.service.jobfile import JobFile, Outcome
 from fda_core.contract.service.messages import ErrorReport
 from fda_core.contract.service.states import TERMINAL, JobState
+from fda_core.engine.journal import Journal
 from fda_core.errors import FdaError
 
 _log = structlog.get_logger("fda.control.outcome")
@@ -110,8 +111,7 @@ class Outcomes:
         if plan is not None and job.state != JobState.SUCCEEDED:
             kept: Collection[UnitRecord] = ()
             if job.state == JobState.FAILED:
-                done = [unit.id for unit in plan.units]
-                kept = records.find_records(plan, storage, among=done).values()
+                kept = Journal(plan, storage).find_all().values()
             records.clean_staging(plan, storage, keep=kept)
         if not storage.exists(names.job_file(workspace, job.id)):
             storage.put(names.job_file(workspace, job.id), job_file(job).model_dump_json().encode())

@@ -34,6 +34,7 @@ from fda_core.contract.service import names
 from fda_core.contract.service.messages import ErrorReport, TryUnit
 from fda_core.contract.service.states import JobState, UnitState
 from fda_core.contract.uris import inside, scheme
+from fda_core.engine.journal import Journal
 from fda_core.engine.plan import check_can_write, is_published, make_plan
 from fda_core.engine.publishing import finish_publishing
 from fda_core.engine.recipes import read_recipe, recipe_of
@@ -185,7 +186,7 @@ class Planner:
             return
         if not self._may_start_over(row, plan):
             return
-        done = records.find_records(plan, storage, among=[unit.id for unit in plan.units])
+        done = Journal(plan, storage).find_all()
         device = self._device(row, plan, done)
         check_can_write(plan, storage, done=done)
         storage.put(
@@ -196,8 +197,9 @@ class Planner:
         self._plans.keep(plan)
         self._redis.forget(job.id, stopped=False)
         self._redis.mark_done(job.id, list(done))
+        estimate = self._seconds_estimate(plan)
         with self._database.write() as session:
-            self._run(session, job, plan, done=done, device=device)
+            self._run(session, job, plan, done=done, device=device, estimate=estimate)
         self._send_first(job, plan, done=done, device=device)
 
     def _made(self, row: JobRow) -> Plan:
@@ -254,6 +256,12 @@ class Planner:
             return row.device
         return self._devices.choose(plan, self._redis.served_queues)
 
+    def _seconds_estimate(self, plan: Plan) -> float | None:
+        """Return how long a plan will take; looked up before the transaction that needs it."""
+        with self._database.read() as session:
+            known = speeds(session)
+        return seconds_of(plan, known, workers=self._redis.count_workers())
+
     def _already_published(self, job: JobFacts) -> None:
         with self._database.write() as session:
             if repository.lock_job(session, job.id) is None:
@@ -268,6 +276,7 @@ class Planner:
         *,
         done: Mapping[str, UnitRecord],
         device: str,
+        estimate: float | None,
     ) -> None:
         """Make the job running with its units, or nothing at all if it was cancelled."""
         repository.locked_note(session, OUTPUTS, {})
@@ -276,7 +285,6 @@ class Planner:
             raise _NotMine
         self._check_claims(session, plan)
         rows = unit_rows(plan, done=done, device=device, moment=self._clock())
-        estimate = seconds_of(plan, speeds(session), workers=self._redis.count_workers())
         repository.replace_units(session, job.id, rows)
         for text in plan.warnings:
             add_event(session, job.id, "warning", {"text": text})

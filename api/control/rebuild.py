@@ -14,7 +14,7 @@ import structlog
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from api.control import records, repository
+from api.control import repository
 from api.control.planner import planned_columns, unit_rows
 from api.control.plans import Plans
 from api.db.session import Database
@@ -29,6 +29,7 @@ from fda_core.contract.service import names
 from fda_core.contract.service.jobfile import JobFile, Outcome
 from fda_core.contract.service.states import JobState
 from fda_core.contract.uris import basename, join, parent
+from fda_core.engine.journal import Journal
 from fda_core.errors import FdaError, NotFound
 from fda_core.storage.base import Storage
 
@@ -88,7 +89,7 @@ def _remake(database: Database, plans: Plans, job: JobFile) -> None:
     outcome = _outcome(plans, job)
     done: Mapping[str, UnitRecord] = {}
     if plan is not None:
-        done = records.find_records(plan, plans.storage, among=[u.id for u in plan.units])
+        done = Journal(plan, plans.storage).find_all()
     state = _state(outcome, plan)
     with database.write() as session:
         row = _row(job, state=state, outcome=outcome, plan=plan, done=done)

@@ -40,10 +40,6 @@ class RedisState:
     def __init__(self, client: Redis) -> None:
         self._client: Any = client
 
-    def wake(self, job: str) -> None:
-        """Tell the planner that there is something new."""
-        self._client.lpush(names.WAKE, job)
-
     def wait_for_wake(self, seconds: float) -> bool:
         """Wait until somebody has something new, and take what all of them said."""
         if self._client.brpop([names.WAKE], timeout=seconds) is None:

@@ -5,13 +5,15 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from api.control import records, repository
+from api.control import repository
 from api.control.plans import Plans
 from api.db.session import Database
 from api.schedules import repository as fires
 from api.webhooks import repository as deliveries
+from fda_core.contract.artifacts import CACHE_METRICS_FILE
 from fda_core.contract.service.states import ACTIVE
 from fda_core.contract.uris import basename, join, parent
+from fda_core.engine.journal import Journal
 
 SWEEP_SECONDS = 60.0
 HISTORY = timedelta(days=30)
@@ -66,7 +68,7 @@ class Sweeper:
         folders = {
             basename(parent(info.uri)): parent(info.uri)
             for info in storage.list(join(self._plans.workspace, "anchors"))
-            if basename(info.uri) == "metrics.json"
+            if basename(info.uri) == CACHE_METRICS_FILE
         }
         used = self._used()
         with self._database.write() as session:
@@ -81,7 +83,7 @@ class Sweeper:
                 session, ANCHORS, {key: at for key, at in seen.items() if key not in old}
             )
         for key in old:
-            storage.delete(join(folders[key], "metrics.json"))
+            storage.delete(join(folders[key], CACHE_METRICS_FILE))
             storage.delete_below(folders[key])
         return len(old)
 
@@ -95,6 +97,6 @@ class Sweeper:
             if plan is None:
                 continue
             units = [unit.id for unit in plan.units if unit.kind == "construct"]
-            for record in records.find_records(plan, self._plans.storage, among=units).values():
+            for record in Journal(plan, self._plans.storage).find_all(among=units).values():
                 found |= {basename(parent(file.path)) for file in record.files}
         return found

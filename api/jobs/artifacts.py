@@ -12,9 +12,9 @@ from api.context import Context
 from api.db.tables import JobRow
 from api.errors import BadLink, UnknownResource
 from api.jobs import repository
-from api.jobs.removal import MANIFEST_FILE, manifest_of
+from api.jobs.removal import manifest_of
 from api.jobs.service import visible
-from fda_core.contract.artifacts import ArtifactFile
+from fda_core.contract.artifacts import MANIFEST_FILE, ArtifactFile
 from fda_core.contract.rest.jobs import Artifact
 from fda_core.contract.service.states import JobState
 from fda_core.contract.uris import join

@@ -7,6 +7,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from fda_core.contract.artifacts import (
+    METRICS_FILE,
     ConstructMetrics,
     Curve,
     Metrics,
@@ -19,7 +20,6 @@ from fda_core.engine import layout
 from fda_core.errors import NotFound
 from fda_core.storage.base import Storage
 
-METRICS_FILE = "merge_metrics.json"
 READERS = 8
 T = TypeVar("T")
 

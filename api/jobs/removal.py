@@ -1,7 +1,5 @@
 """Remove a job that is over: its rows and workspace, and its output only if asked."""
 
-from pydantic import ValidationError
-
 from api.control.records import remove_job
 from api.db.session import Database
 from api.jobs import repository
@@ -9,11 +7,9 @@ from api.jobs.service import visible
 from api.jobs.submitting import Caller
 from fda_core.contract.artifacts import Manifest
 from fda_core.contract.service.states import TERMINAL, JobState
-from fda_core.contract.uris import join
-from fda_core.errors import IllegalTransition, NotFound
+from fda_core.engine.publishing import manifest_at
+from fda_core.errors import IllegalTransition
 from fda_core.storage.base import Storage
-
-MANIFEST_FILE = "merge_manifest.json"
 
 
 def remove(
@@ -50,8 +46,5 @@ def _not_over(job_id: str, state: str) -> IllegalTransition:
 
 def manifest_of(storage: Storage, output: str, job_id: str) -> Manifest | None:
     """Return the manifest of an output, if it is there and this very job made it."""
-    try:
-        found = Manifest.model_validate_json(storage.read(join(output, MANIFEST_FILE)))
-    except (NotFound, ValidationError):
-        return None
-    return found if found.job_id == job_id else None
+    found = manifest_at(output, storage)
+    return found if found is not None and found.job_id == job_id else None

@@ -17,7 +17,7 @@ from api.jobs import repository, views
 from api.jobs.filters import JobFilter
 from api.jobs.submitting import Caller as AnyCaller
 from api.jobs.submitting import team_seen
-from api.jobs.transitions import STATE_EVENT, move
+from api.jobs.transitions import STATE_EVENT, ask_to_stop, move
 from api.paging import Slice
 from api.recipes import read_recipe
 from api.settings import Settings
@@ -25,7 +25,7 @@ from api.webhooks.addresses import check_url
 from fda_core.contract.recipe import Recipe
 from fda_core.contract.rest.base import FieldProblem, utc
 from fda_core.contract.rest.jobs import Job, JobPatch, JobRequest, JobWebhook
-from fda_core.contract.service.states import CANCELLABLE, RETRYABLE, TERMINAL, JobState
+from fda_core.contract.service.states import RETRYABLE, TERMINAL, JobState
 from fda_core.errors import AlreadyFinished, IllegalTransition, UnknownJob
 
 POLL_AFTER_SECONDS = 2
@@ -232,7 +232,6 @@ def _changed(row: JobRow, wanted: str) -> PreconditionFailed:
 
 def cancel(context: Context, caller: Caller, job_id: str) -> Job:
     """Stop a job: at once if nothing runs, else as soon as its workers have heard."""
-    by = {"by": caller.owner}
     with context.database.write() as session:
         row = visible(session, caller, job_id)
         state = JobState(row.state)
@@ -243,15 +242,7 @@ def cancel(context: Context, caller: Caller, job_id: str) -> Job:
                 job=job_id,
                 state=state,
             )
-        moved = move(
-            session, job_id, JobState.CANCELLED, only_from={JobState.QUEUED}, data=by
-        ) or move(
-            session,
-            job_id,
-            JobState.CANCELLING,
-            only_from=CANCELLABLE - {JobState.QUEUED},
-            data=by,
-        )
+        moved = ask_to_stop(session, job_id, {"by": caller.owner})
         session.expire_all()
         found = views.job(visible(session, caller, job_id), base_url=context.base_url)
     if found.state is JobState.CANCELLING:

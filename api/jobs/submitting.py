@@ -4,11 +4,12 @@ The service of jobs provides both; they are passed in.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 from sqlalchemy.orm import Session
 
+from api.idempotency import Answer
 from fda_core.contract.rest.jobs import JobRequest
 
 
@@ -46,16 +47,6 @@ class Name:
 
     owner: str
     team: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What was answered to a request, to be given again when it is repeated."""
-
-    status: int
-    headers: dict[str, str] = field(default_factory=dict)
-    body: Any = None
-    replayed: bool = False
 
 
 class Once(Protocol):

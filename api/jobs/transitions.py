@@ -15,9 +15,9 @@ from sqlalchemy.orm import Session
 from api.db.tables import EventRow, JobRow, LogRow, NoteRow
 from api.db.types import now
 from api.jobs import views
-from api.webhooks.outbox import announce_state
+from api.webhooks.outbox import EVENTS, announce_state
 from fda_core.contract.rest.base import utc
-from fda_core.contract.service.states import NEXT, TERMINAL, JobState
+from fda_core.contract.service.states import CANCELLABLE, NEXT, TERMINAL, JobState
 from fda_core.errors import InternalError
 
 STATE_EVENT = "job.state"
@@ -68,10 +68,27 @@ def move(
     )
     body = {"state": to.value, "attempt": attempt, **(data or {})}
     session.add(EventRow(job_id=job_id, seq=seq, at=moment, kind=STATE_EVENT, data=body))
-    announce_state(session, job_id, view=_view)
+    if f"job.{to.value}" in EVENTS:
+        announce_state(session, job_id, view=_view)
     if to in TERMINAL:
         session.merge(NoteRow(name=OUTCOME + job_id, value={"attempt": attempt}))
     return True
+
+
+def ask_to_stop(session: Session, job_id: str, data: Mapping[str, Any] | None = None) -> bool:
+    """Cancel a job that waits, and ask one that runs to stop; say whether it was not over yet.
+
+    The controller tells its workers.
+    """
+    return move(
+        session, job_id, JobState.CANCELLED, only_from={JobState.QUEUED}, data=data
+    ) or move(
+        session,
+        job_id,
+        JobState.CANCELLING,
+        only_from=CANCELLABLE - {JobState.QUEUED},
+        data=data,
+    )
 
 
 def _view(row: JobRow) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from api.db.tables import FireRow, ScheduleRow
+from api.db.teams import find_owned, page_of_owned
 
 WAITING = "waiting"
 
@@ -21,22 +22,14 @@ def add(session: Session, row: ScheduleRow) -> None:
 
 def find(session: Session, schedule_id: str, team: str | None) -> ScheduleRow | None:
     """Return a schedule of a team (None: of any), as it is now, if there is one."""
-    query = select(ScheduleRow).where(ScheduleRow.id == schedule_id)
-    if team is not None:
-        query = query.where(ScheduleRow.team == team)
-    return session.scalars(query, execution_options={"populate_existing": True}).one_or_none()
+    return find_owned(session, ScheduleRow, schedule_id, team)
 
 
 def page(
     session: Session, team: str | None, *, cursor: str | None, limit: int
 ) -> Sequence[ScheduleRow]:
     """Return up to `limit` schedules, newest first, that come after the one of id `cursor`."""
-    query = select(ScheduleRow).order_by(ScheduleRow.id.desc()).limit(limit)
-    if team is not None:
-        query = query.where(ScheduleRow.team == team)
-    if cursor is not None:
-        query = query.where(ScheduleRow.id < cursor)
-    return session.scalars(query).all()
+    return page_of_owned(session, ScheduleRow, team, cursor=cursor, limit=limit)
 
 
 def change(session: Session, row: ScheduleRow, **changes: Any) -> bool:

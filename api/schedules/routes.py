@@ -8,7 +8,6 @@ from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime
 
-from api.batches.routes import answered
 from api.gate import Cursor, Gate, Id, Limit, refusals
 from api.jobs.submitting import Caller, Once
 from api.schedules.service import ScheduleService, etag
@@ -53,7 +52,7 @@ def router(gate: Gate, service: ScheduleService) -> APIRouter:
         caller: Annotated[Caller, submitter],
         once: Annotated[Once | None, Depends(gate.once)],
     ) -> JSONResponse:
-        return answered(service.create(caller, request, once=once))
+        return service.create(caller, request, once=once).response()
 
     @routes.get(
         "",
@@ -138,7 +137,7 @@ def router(gate: Gate, service: ScheduleService) -> APIRouter:
         caller: Annotated[Caller, submitter],
         once: Annotated[Once | None, Depends(gate.once)],
     ) -> JSONResponse:
-        return answered(service.trigger(caller, schedule_id, once=once))
+        return service.trigger(caller, schedule_id, once=once).response()
 
     @routes.get(
         "/{schedule_id}/fires",

@@ -11,8 +11,9 @@ from api.batches.service import BatchService
 from api.db.session import Database
 from api.db.tables import ScheduleRow
 from api.db.types import now
+from api.idempotency import Answer
 from api.ids import new_id
-from api.jobs.submitting import Answer, Caller, Once, Wake, team_seen
+from api.jobs.submitting import Caller, Once, Wake, team_seen
 from api.schedules import repository
 from api.schedules.cron import check_cron, fires, next_fire, zone_of
 from api.schedules.runs import entries_at, make_run

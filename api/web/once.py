@@ -3,11 +3,9 @@
 import json
 import uuid
 from collections.abc import Mapping
-from datetime import timedelta
 
 from api.auth.service import Caller
 from api.context import Context
-from api.idempotency import digest_of_text
 from api.kept_answers import KeptAnswer
 
 
@@ -23,10 +21,5 @@ def once_of(
     key = form.get("once", "")
     if not (key.isascii() and key.isalnum()):
         return None
-    return KeptAnswer(
-        scope=f"{caller.team}:POST {path}",
-        key=key[:255],
-        body_hash=digest_of_text(json.dumps(dict(form)).encode()),
-        moment=context.clock(),
-        keep_for=timedelta(hours=context.settings.idempotency_hours),
-    )
+    body = json.dumps(dict(form)).encode()
+    return KeptAnswer.of(context, caller, route=f"POST {path}", key=key[:255], body=body)

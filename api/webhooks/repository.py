@@ -10,6 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from api.db.tables import DeliveryRow, NoteRow, WebhookRow
+from api.db.teams import find_owned, page_of_owned
 from api.webhooks.signing import new_secret
 
 WAITING = "waiting"
@@ -23,22 +24,14 @@ def add(session: Session, row: WebhookRow | DeliveryRow) -> None:
 
 def find(session: Session, webhook_id: str, team: str | None) -> WebhookRow | None:
     """Return a webhook of a team (None: of any), if there is one."""
-    query = select(WebhookRow).where(WebhookRow.id == webhook_id)
-    if team is not None:
-        query = query.where(WebhookRow.team == team)
-    return session.scalars(query).one_or_none()
+    return find_owned(session, WebhookRow, webhook_id, team)
 
 
 def page(
     session: Session, team: str | None, *, cursor: str | None, limit: int
 ) -> Sequence[WebhookRow]:
     """Return up to `limit` webhooks, newest first, that come after the one of id `cursor`."""
-    query = select(WebhookRow).order_by(WebhookRow.id.desc()).limit(limit)
-    if team is not None:
-        query = query.where(WebhookRow.team == team)
-    if cursor is not None:
-        query = query.where(WebhookRow.id < cursor)
-    return session.scalars(query).all()
+    return page_of_owned(session, WebhookRow, team, cursor=cursor, limit=limit)
 
 
 def listening(session: Session, team: str) -> Sequence[WebhookRow]:

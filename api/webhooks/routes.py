@@ -5,7 +5,6 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import JSONResponse
 
-from api.batches.routes import answered
 from api.gate import Cursor, Gate, Id, Limit, refusals
 from api.jobs.submitting import Caller, Once
 from api.webhooks.service import WebhookService
@@ -38,7 +37,7 @@ def router(gate: Gate, service: WebhookService) -> APIRouter:
         caller: Annotated[Caller, submitter],
         once: Annotated[Once | None, Depends(gate.once)],
     ) -> JSONResponse:
-        return answered(service.create(caller, request, once=once))
+        return service.create(caller, request, once=once).response()
 
     @routes.post(
         "/job-secret",

@@ -9,8 +9,9 @@ from sqlalchemy.orm import Session
 from api.db.session import Database
 from api.db.tables import DeliveryRow, WebhookRow
 from api.db.types import now
+from api.idempotency import Answer
 from api.ids import new_id
-from api.jobs.submitting import Answer, Caller, Once, team_seen
+from api.jobs.submitting import Caller, Once, team_seen
 from api.webhooks import repository
 from api.webhooks.addresses import check_url
 from api.webhooks.signing import new_secret

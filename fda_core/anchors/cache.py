@@ -13,7 +13,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from fda_core.contract.artifacts import ArtifactFile, ConstructMetrics
+from fda_core.contract.artifacts import CACHE_METRICS_FILE, ArtifactFile, ConstructMetrics
 from fda_core.contract.uris import join
 from fda_core.errors import NotFound
 from fda_core.storage.base import Storage
@@ -35,17 +35,13 @@ def cache_key(base: str, expert: str, layer: int, settings: Mapping[str, object]
     return hashlib.sha256(facts.encode()).hexdigest()
 
 
-METRICS_FILE = "metrics.json"
-"""Written last; an entry without it is none."""
-
-
 class AnchorEntry:
     """One entry of the cache, there or not."""
 
     def __init__(self, storage: Storage, folder: str) -> None:
         self._storage = storage
         self._data = join(folder, "anchors.bin")
-        self._metrics = join(folder, METRICS_FILE)
+        self._metrics = join(folder, CACHE_METRICS_FILE)
 
     def find(self) -> tuple[ArtifactFile, ConstructMetrics] | None:
         """Return the anchors' file and metrics if the entry is whole and undamaged."""

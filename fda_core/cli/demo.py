@@ -34,7 +34,7 @@ from fda_core.cli.remote import sendable
 from fda_core.cli.up import planned_workers
 from fda_core.cli.watch import problem_of, watch
 from fda_core.client import Client
-from fda_core.contract.artifacts import Metrics
+from fda_core.contract.artifacts import METRICS_FILE, Metrics
 from fda_core.contract.service.states import RETRYABLE
 from fda_core.engine.recipes import read_recipe
 from fda_core.errors import Cancelled, CheckpointError, Unavailable
@@ -134,7 +134,7 @@ def _terminated_as_interrupted() -> Iterator[None]:
 
 
 def _conclude(merged: Path) -> None:
-    metrics = Metrics.model_validate_json((merged / "merge_metrics.json").read_text())
+    metrics = Metrics.model_validate_json((merged / METRICS_FILE).read_text())
     if metrics.adaptation:
         out.print(layer_table(metrics))
     out.print(f"output  {escape(str(merged))}", soft_wrap=True)

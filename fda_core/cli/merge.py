@@ -14,7 +14,7 @@ from rich.table import Table
 
 from fda_core.cli.console import err, out, print_json, seconds, size
 from fda_core.cli.progress import Tally, view_for
-from fda_core.contract.artifacts import Metrics
+from fda_core.contract.artifacts import METRICS_FILE, Metrics
 from fda_core.contract.events import Event
 from fda_core.contract.plan import Plan
 from fda_core.contract.recipe import Recipe
@@ -140,7 +140,7 @@ def _conclude(
     ran: bool,
     settings: MergeSettings,
 ) -> None:
-    metrics = Metrics.model_validate_json(storage.read(join(plan.output, "merge_metrics.json")))
+    metrics = Metrics.model_validate_json(storage.read(join(plan.output, METRICS_FILE)))
     rows = layer_rows(metrics)
     if settings.as_json:
         print_json(

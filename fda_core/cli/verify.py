@@ -6,12 +6,10 @@ from pydantic import ValidationError
 
 from fda_core.checkpoints.index import open_checkpoint
 from fda_core.cli.console import out, print_json, size
-from fda_core.contract.artifacts import ArtifactFile, Manifest
+from fda_core.contract.artifacts import MANIFEST_FILE, ArtifactFile, Manifest
 from fda_core.contract.uris import join, normalise
 from fda_core.errors import NotFound, OutputCorrupt
 from fda_core.storage.base import Storage
-
-MANIFEST = "merge_manifest.json"
 
 
 def verify_output(output: str, storage: Storage, *, as_json: bool) -> None:
@@ -43,14 +41,16 @@ def verify_output(output: str, storage: Storage, *, as_json: bool) -> None:
 
 def _manifest(uri: str, storage: Storage) -> Manifest:
     try:
-        return Manifest.model_validate_json(storage.read(join(uri, MANIFEST)))
+        return Manifest.model_validate_json(storage.read(join(uri, MANIFEST_FILE)))
     except NotFound:
         raise NotFound(
-            f"{uri} has no {MANIFEST}", hint="Only outputs of a merge can be verified.", uri=uri
+            f"{uri} has no {MANIFEST_FILE}",
+            hint="Only outputs of a merge can be verified.",
+            uri=uri,
         ) from None
     except ValidationError as problem:
         raise OutputCorrupt(
-            f"{uri}: {MANIFEST} is damaged ({problem.error_count()} faults)",
+            f"{uri}: {MANIFEST_FILE} is damaged ({problem.error_count()} faults)",
             hint="The file was damaged or replaced after publishing; merge again.",
             uri=uri,
         ) from None

@@ -11,6 +11,12 @@ from fda_core.contract.plan import PlainData, UnitKind
 METRICS_FORMAT: Literal[1] = 1
 MANIFEST_FORMAT: Literal[1] = 1
 
+METRICS_FILE = "merge_metrics.json"
+MANIFEST_FILE = "merge_manifest.json"
+"""Beside the weights; what has no manifest was not published by us."""
+CACHE_METRICS_FILE = "metrics.json"
+"""Of one entry of the anchor cache, written last: an entry without it is none."""
+
 
 class Curve(PlainData):
     """A quantity over the steps of an optimiser: `values[k]` was measured at `steps[k]`."""

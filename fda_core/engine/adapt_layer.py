@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from fda_core.anchors.adapt import Coefficients, Elements, Variables, adapt
-from fda_core.anchors.cache import METRICS_FILE, read_anchors
+from fda_core.anchors.cache import read_anchors
 from fda_core.anchors.distances import relative_drift
 from fda_core.blocks.block import Block, evaluate
-from fda_core.contract.artifacts import AdaptMetrics, Curve, Drift
+from fda_core.contract.artifacts import CACHE_METRICS_FILE, AdaptMetrics, Curve, Drift
 from fda_core.contract.events import StepReported
 from fda_core.contract.uris import join, parent
 from fda_core.engine import seeds
@@ -112,7 +112,7 @@ def _anchors(context: UnitContext, layer: int) -> dict[str, Tensor]:
         tensor = read_anchors(context.storage, record.files[0], shape=shape, dtype=context.dtype)
         if tensor is None:
             context.journal.forget(unit_id)
-            context.storage.delete(join(parent(record.files[0].path), METRICS_FILE))
+            context.storage.delete(join(parent(record.files[0].path), CACHE_METRICS_FILE))
             raise CheckpointError(
                 f"{record.files[0].path}: the anchors are not those that were written",
                 hint="The unit's record was removed; start the merge again and it is constructed "

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from fda_core.anchors.config import SIGMAS, TRIAL_STEPS, ConstructConfig
 from fda_core.checkpoints.layers import NOT_THE_LAYERS, families
+from fda_core.contract.artifacts import CACHE_METRICS_FILE
 from fda_core.contract.plan import Plan
 from fda_core.contract.uris import join
 from fda_core.engine import layout
@@ -94,4 +95,4 @@ def _leads_to_anchors(plan: Plan, note: str, storage: Storage) -> bool:
         return False
     if not _KEY.fullmatch(key):
         return False
-    return storage.exists(join(layout.anchors(plan.workspace, key), "metrics.json"))
+    return storage.exists(join(layout.anchors(plan.workspace, key), CACHE_METRICS_FILE))

@@ -1,5 +1,6 @@
 """The journal: one small record per finished unit, written last. The record is the truth."""
 
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 
 from pydantic import ValidationError
@@ -48,13 +49,20 @@ class Journal:
             return None
         return found
 
-    def find_all(self) -> dict[str, UnitRecord]:
-        """Return the records of all finished units by id, in plan order; publishing has none.
+    def find_all(self, *, among: Collection[str] | None = None) -> dict[str, UnitRecord]:
+        """Return the records of finished units by id, in plan order; publishing has none.
 
-        One listing says which there are: on an object store every question takes its time.
+        `among` says of which units; None: of all. One listing says which records there are: on
+        an object store every question takes its time.
         """
         there = {info.uri for info in self._storage.list(layout.records(self._plan))}
-        units = [u for u in self._plan.units[:-1] if layout.record(self._plan, u.id) in there]
+        units = [
+            unit
+            for unit in self._plan.units[:-1]
+            if (among is None or unit.id in among) and layout.record(self._plan, unit.id) in there
+        ]
+        if not units:
+            return {}
         with ThreadPoolExecutor(THREADS, "fda-records") as pool:
             found = pool.map(self.find, units)
             return {unit.id: record for unit, record in zip(units, found, strict=True) if record}

@@ -9,8 +9,6 @@ import json
 import os
 from collections.abc import Collection
 
-from pydantic import ValidationError
-
 from fda_core import __version__
 from fda_core.anchors.config import SIGMAS, ConstructConfig
 from fda_core.checkpoints.layers import Scope
@@ -21,7 +19,7 @@ from fda_core.contract.uris import inside, join, normalise, parent, scheme
 from fda_core.engine import layout
 from fda_core.engine.cut import cut_into_units
 from fda_core.engine.inputs import Matched, open_inputs
-from fda_core.engine.publishing import is_half_published
+from fda_core.engine.publishing import is_half_published, manifest_at
 from fda_core.engine.tensors import plan_shards, plan_tensors
 from fda_core.engine.vary import check_layer_count, vary_tensors
 from fda_core.errors import (
@@ -324,14 +322,10 @@ def _check_output_free(plan: Plan, storage: Storage) -> None:
 
 def is_published(plan: Plan, storage: Storage) -> bool:
     """Say whether the output is there and this very job made it."""
-    manifest = join(plan.output, "merge_manifest.json")
-    if not storage.exists(manifest):
+    found = manifest_at(plan.output, storage)
+    if found is None or found.job_id != plan.job_id:
         return False
-    try:
-        found = Manifest.model_validate_json(storage.read(manifest))
-    except ValidationError:
-        return False
-    return found.job_id == plan.job_id and _is_whole(plan.output, found, storage)
+    return _is_whole(plan.output, found, storage)
 
 
 def _is_whole(output: str, manifest: Manifest, storage: Storage) -> bool:

@@ -19,6 +19,8 @@ from fda_core.checkpoints.layout import TensorSpec, aligned_order, index_json, p
 from fda_core.checkpoints.reader import digest_file
 from fda_core.checkpoints.writer import ShardWriter
 from fda_core.contract.artifacts import (
+    MANIFEST_FILE,
+    METRICS_FILE,
     ArtifactFile,
     InputDigest,
     Manifest,
@@ -43,7 +45,6 @@ from fda_core.reports.model_card import render_model_card
 
 COPY_BYTES = 8 * 2**20
 DIGEST_THREADS = 4
-MANIFEST = "merge_manifest.json"
 
 
 def run_publish(context: UnitContext) -> UnitRecord:
@@ -210,13 +211,13 @@ class _Publisher:
         )
         told = agreed(plan, self._storage, mine)
         self._write("merge_recipe.yaml", recipe_yaml(plan.recipe).encode())
-        self._write("merge_metrics.json", told.metrics.model_dump_json(indent=1).encode())
+        self._write(METRICS_FILE, told.metrics.model_dump_json(indent=1).encode())
         manifest = self._with_outputs(told.manifest)
         self._write("merge_report.html", render_report(plan, told.metrics, manifest).encode())
         self._write("README.md", render_model_card(plan, told.metrics, manifest).encode())
         manifest = self._with_outputs(manifest)
         self._storage.put(
-            join(self._staging, MANIFEST), manifest.model_dump_json(indent=1).encode()
+            join(self._staging, MANIFEST_FILE), manifest.model_dump_json(indent=1).encode()
         )
 
     def _with_outputs(self, manifest: Manifest) -> Manifest:

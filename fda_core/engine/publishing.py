@@ -9,12 +9,20 @@ from what the first one wrote down.
 
 from pydantic import ValidationError
 
-from fda_core.contract.artifacts import Publication
+from fda_core.contract.artifacts import MANIFEST_FILE, Manifest, Publication
 from fda_core.contract.plan import Plan
 from fda_core.contract.uris import join, scheme
 from fda_core.engine import layout
 from fda_core.errors import NotFound
 from fda_core.storage.base import CLAIM, Storage
+
+
+def manifest_at(output: str, storage: Storage) -> Manifest | None:
+    """Return the manifest of an output, None if there is none or it cannot be read."""
+    try:
+        return Manifest.model_validate_json(storage.read(join(output, MANIFEST_FILE)))
+    except (NotFound, ValidationError):
+        return None
 
 
 def is_half_published(plan: Plan, storage: Storage) -> bool:

@@ -22,6 +22,7 @@ from pathlib import Path
 import yaml
 
 from tests.bench.big_models import EXPERTS, make
+from tests.support.processes import memory_bytes
 
 METHODS: dict[str, dict[str, object]] = {
     "linear": {},
@@ -59,7 +60,7 @@ def measure(command: list[str]) -> Run:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     peak = 0
     while process.poll() is None:
-        peak = max(peak, _anonymous(process.pid))
+        peak = max(peak, memory_bytes(process.pid, "RssAnon"))
         time.sleep(0.01)
     said = process.stderr.read().decode() if process.stderr else ""
     if process.returncode:
@@ -67,16 +68,6 @@ def measure(command: list[str]) -> Run:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Run(wall_seconds=time.perf_counter() - began, cpu_seconds=cpu, anonymous_bytes=peak)
-
-
-def _anonymous(process: int) -> int:
-    try:
-        for line in Path(f"/proc/{process}/status").read_text().splitlines():
-            if line.startswith("RssAnon:"):
-                return int(line.split()[1]) * 1024
-    except (FileNotFoundError, ProcessLookupError):
-        pass
-    return 0
 
 
 def _mergekit_document(models: Path, name: str) -> dict[str, object]:

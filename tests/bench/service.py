@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.checkpoints import base_model, expert_of
-from tests.support.service import Service, running_service
+from tests.support.processes import memory_bytes
+from tests.support.service import Service, running_service, seconds_of
 
 
 def quantiles(seconds: list[float]) -> str:
@@ -70,15 +71,9 @@ def many_units(service: Service, root: Path, units: int) -> None:
     job = service.wait(service.submit(recipe), seconds=600)
     assert job["state"] == "succeeded", job["error"]
     stamps = job["timestamps"]
-    began, ended = (_moment(stamps[name]) for name in ("running", "succeeded"))
+    began, ended = (seconds_of(stamps[name]) for name in ("running", "succeeded"))
     total = job["progress"]["units_total"]
     print(f"{total} no-op units on 2 workers: {(ended - began) / total * 1e3:.1f} ms a unit")
-
-
-def _moment(text: str) -> float:
-    from datetime import datetime
-
-    return datetime.fromisoformat(text).timestamp()
 
 
 def tiny_jobs(service: Service, recipe: dict[str, Any], root: Path) -> None:
@@ -103,15 +98,8 @@ def memory(service: Service, requests: int) -> None:
     for part in range(5):
         for _ in range(requests // 5 if part else requests // 20):
             service.http.get("/v1/jobs", params={"limit": 20})
-        figures.append(_resident(api) / 2**20)
+        figures.append(memory_bytes(api, "VmRSS") / 2**20)
     print("api memory over requests, MiB: " + ", ".join(f"{f:.0f}" for f in figures))
-
-
-def _resident(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    return 0
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -176,11 +175,6 @@ class Batch:
     def outcomes(self) -> Counter[str]:
         """Return how all tries ended."""
         return Counter(t["outcome"] for job in self.jobs for t in self.tries(job))
-
-
-def seconds_of(moment: str) -> float:
-    """Return a moment of the API as Unix seconds."""
-    return datetime.fromisoformat(moment).timestamp()
 
 
 def submit(service: Service, wanted: Sequence[Mapping[str, Any]]) -> Batch:

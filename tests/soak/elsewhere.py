@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.soak import batch
-from tests.support.service import Service, running_service, wait_for
+from tests.support.service import Service, running_service, seconds_of, wait_for
 
 ELSEWHERE_SECONDS = 15.0
 WORKERS = 3
@@ -33,10 +33,10 @@ def wait_after_kill(service: Service, recipe: dict[str, Any]) -> float:
     time.sleep(1)
     killed = time.time()
     os.kill(int(first["worker"].split(":")[1]), signal.SIGKILL)
-    began = batch.seconds_of(first["started_at"])
+    began = seconds_of(first["started_at"])
 
     def later() -> list[float]:
-        starts = [batch.seconds_of(t["started_at"]) for t in tries() if t["unit"] == first["unit"]]
+        starts = [seconds_of(t["started_at"]) for t in tries() if t["unit"] == first["unit"]]
         return [start for start in starts if start > began]
 
     again = min(wait_for(later, seconds=90))

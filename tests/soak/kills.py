@@ -26,7 +26,7 @@ import redis
 from tests.soak import batch
 from tests.soak.batch import Batch
 from tests.support.processes import age_seconds
-from tests.support.service import Service, running_service
+from tests.support.service import Service, running_service, seconds_of
 
 SHARES = {"worker": 5, "controller": 2, "api": 2, "redis": 1}
 """How often each role is killed, relatively."""
@@ -132,18 +132,18 @@ def waits(found: Batch, killer: Killer) -> list[Wait]:
         tries = found.tries(job)
         for lost in (t for t in tries if t["outcome"] in ("lost", "returned")):
             process = int([*lost["worker"].split(":"), "0", "0"][1])
-            began = batch.seconds_of(lost["started_at"])
+            began = seconds_of(lost["started_at"])
             later = [
-                batch.seconds_of(t["started_at"])
+                seconds_of(t["started_at"])
                 for t in tries
-                if t["unit"] == lost["unit"] and batch.seconds_of(t["started_at"]) > began
+                if t["unit"] == lost["unit"] and seconds_of(t["started_at"]) > began
             ]
             if process in killed_at and later:
                 killed, again = killed_at[process], min(later)
                 gaps.append(
                     Wait(
                         where=f"{job} {lost['unit']} {lost['worker']}",
-                        noticed=batch.seconds_of(lost["finished_at"]) - killed,
+                        noticed=seconds_of(lost["finished_at"]) - killed,
                         again=again - killed,
                         was_alone=not any(
                             killed - START_SECONDS < at < again for at in killer.others_killed_at

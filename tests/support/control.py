@@ -147,7 +147,7 @@ class Bench:
             session.add_all(LabelRow(job_id=job, name=n, value=v) for n, v in labels.items())
             body = {"state": "queued", "attempt": 1}
             session.add(EventRow(job_id=job, seq=1, kind="job.state", data=body))
-        self.redis.wake(job)
+        self.client.lpush(names.WAKE, job)
         return job
 
     def cancel(self, job: str) -> bool:
@@ -173,7 +173,7 @@ class Bench:
             )
         if moved:
             self.redis.allow(job)
-            self.redis.wake(job)
+            self.client.lpush(names.WAKE, job)
         return moved
 
     # What is seen

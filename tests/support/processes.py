@@ -31,6 +31,17 @@ def command_line(pid: int) -> str:
         return ""
 
 
+def memory_bytes(pid: int, kind: str) -> int:
+    """Return a process's memory of a kind, as /proc calls it: VmRSS, RssAnon; 0 if it is gone."""
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith(f"{kind}:"):
+                return int(line.split()[1]) * 1024
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return 0
+
+
 def age_seconds(pid: int) -> float:
     """Return how long a process has run; 0 if it is gone."""
     try:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,11 @@ def wait_for(look: Callable[[], Any], *, seconds: float = 30, every: float = 0.0
         assert time.monotonic() < until, f"nothing after {seconds} seconds"
         time.sleep(every)
     return found
+
+
+def seconds_of(moment: str) -> float:
+    """Return a moment of the API as Unix seconds."""
+    return datetime.fromisoformat(moment).timestamp()
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Programs that stand in for the service's processes, and `fda up` with them.
 
 Every one writes to the diary (STANDIN_DIARY) when it starts, when it is asked to end and
-when it ends. `python -m tests.support.standins up …` is the command itself, with these;
+when it ends. `python -m tests.support.stand_in_processes up …` is the command itself, with these;
 so is `demo`.
 """
 
@@ -96,7 +96,7 @@ def up(arguments: list[str]) -> None:
     from fda_core.cli.main import run
     from fda_core.supervise.supervisor import Restarts
 
-    me = (sys.executable, "-m", "tests.support.standins")
+    me = (sys.executable, "-m", "tests.support.stand_in_processes")
     programs = Programs(
         api=(*me, "api"),
         controller=(*me, "controller"),
@@ -117,8 +117,8 @@ def demo(folder: str) -> None:
     me = (sys.executable, "-m")
     programs = Programs(
         api=(*me, "tests.support.fake_service"),
-        controller=(*me, "tests.support.standins", "controller"),
-        worker=(*me, "tests.support.standins", "worker"),
+        controller=(*me, "tests.support.stand_in_processes", "controller"),
+        worker=(*me, "tests.support.stand_in_processes", "worker"),
         admin=(sys.executable, "-c", "print('fda_test')"),
     )
     module.Programs = lambda: programs  # type: ignore[assignment,misc]

@@ -14,13 +14,13 @@ from sqlalchemy.orm import Session
 
 from api.db.migrate import migrate
 from api.db.session import Database, open_engine
-from api.db.tables import IdempotencyRow, JobRow, LabelRow
+from api.db.tables import IdempotencyRow, JobRow
 from api.db.types import now
 from api.gate import Gate
-from api.ids import new_id
-from api.jobs.submitting import Answer, Submitter
-from api.jobs.transitions import STATE_EVENT, add_event, move
-from fda_core.contract.rest.base import utc
+from api.idempotency import Answer
+from api.jobs import service as jobs
+from api.jobs.submitting import Submitter
+from api.jobs.transitions import move
 from fda_core.contract.rest.jobs import JobRequest
 from fda_core.contract.service.states import JobState
 from fda_core.engine.recipes import recipe_of
@@ -63,39 +63,10 @@ def submit(
     recipe = recipe_of(request.recipe)
     if (recipe.output or "").startswith("/forbidden"):
         raise Forbidden(f"{recipe.output} lies in no allowed root", hint="Write elsewhere.")
-    moment = now()
-    job = JobRow(
-        id=new_id(),
-        state="queued",
-        priority=request.priority,
-        owner=submitter.owner,
-        team=submitter.team,
-        labels=dict(request.labels),
-        recipe=request.recipe,
-        method=recipe.method.name,
-        base=recipe.base,
-        output=recipe.output,
-        experts=[expert.name for expert in recipe.experts],
-        webhook=request.webhook.model_dump(mode="json") if request.webhook else None,
-        batch_id=batch_id,
-        schedule_id=schedule_id,
-        deadline=request.deadline,
-        created_at=moment,
-        timestamps={"queued": utc(moment)},
+    origin = jobs.Origin(
+        owner=submitter.owner, team=submitter.team, batch_id=batch_id, schedule_id=schedule_id
     )
-    session.add(job)
-    session.flush()
-    for name, value in request.labels.items():
-        session.add(LabelRow(job_id=job.id, name=name, value=value))
-    add_event(session, job.id, STATE_EVENT, {"state": "queued", "attempt": 1})
-    return job.id
-
-
-def cancel(session: Session, job_id: str) -> bool:
-    """Ask a job to stop as the service of jobs does."""
-    if move(session, job_id, JobState.CANCELLED, only_from=[JobState.QUEUED]):
-        return True
-    return move(session, job_id, JobState.CANCELLING)
+    return jobs.insert(session, request, recipe, origin=origin, moment=now()).id
 
 
 def put_job(session: Session, job_id: str, *states: str) -> None:

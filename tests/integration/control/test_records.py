@@ -25,17 +25,17 @@ def test_a_failed_job_keeps_the_shards_of_finished_units_and_a_deleted_one_nothi
     bench.step(2)
     assert bench.state(job) == "failed"
     assert [info.uri for info in storage.list(layout.staging(plan))] == [shard]
-    assert records.find_records(plan, storage, among=[trial.unit])
+    assert Journal(plan, storage).find_all(among=[trial.unit])
     records.remove_job(bench.workspace, job, storage)
     assert not storage.exists(layout.staging(plan))
     assert not storage.exists(layout.job_folder(bench.workspace, job))
 
 
 def test_a_record_whose_file_is_gone_is_none(bench: Bench):
-    job = bench.planned()
+    bench.planned()
     trial = HandWorker(bench).take().start()
     trial.record()
     path = Journal(trial.plan, bench.storage).read(trial.unit).files[0].path
     bench.storage.delete(path)
-    assert records.listed_units(bench.workspace, job, bench.storage) == {trial.unit}
-    assert records.find_records(trial.plan, bench.storage, among=[trial.unit]) == {}
+    assert bench.storage.exists(layout.record(trial.plan, trial.unit))
+    assert Journal(trial.plan, bench.storage).find_all(among=[trial.unit]) == {}

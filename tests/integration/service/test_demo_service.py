@@ -17,7 +17,7 @@ from fda_core.supervise.supervisor import Restarts
 from tests.support.fake_service import KEY
 
 ME = (sys.executable, "-m")
-STANDINS = (*ME, "tests.support.standins")
+STANDINS = (*ME, "tests.support.stand_in_processes")
 
 
 @pytest.fixture

@@ -26,17 +26,18 @@ from api.batches.service import BatchService
 from api.db.session import Database, open_engine
 from api.schedules.firing import Firing
 from fda_core.storage.local import LocalStorage
-from tests.support.stand_ins import Clock, cancel, submit
+from api.jobs.transitions import ask_to_stop
+from tests.support.stand_ins import Clock, submit
 
 clock, opened = Clock(datetime.min), {}
 
 def firing_on(url):
     database = Database(open_engine(url))
     batches = BatchService(
-        database, submit=submit, cancel=cancel, delete_job=None,
+        database, submit=submit, cancel=ask_to_stop, delete_job=None,
         results=Results(LocalStorage()), wake=lambda jobs: None, clock=clock,
     )
-    return Firing(database, batches, cancel=cancel, wake=lambda jobs: None, clock=clock)
+    return Firing(database, batches, cancel=ask_to_stop, wake=lambda jobs: None, clock=clock)
 
 print("ready", flush=True)
 for line in sys.stdin:

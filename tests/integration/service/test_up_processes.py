@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from fda_core.supervise.leftovers import command_line
-from tests.support.standins import until
+from tests.support.stand_in_processes import until
 
 Start = Callable[..., "Up"]
 
@@ -28,7 +28,7 @@ class Up:
         self.data, self._diary = folder / "data dir", folder / "diary"
         self._diary.touch()
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("FDA_")}
-        command = [sys.executable, "-m", "tests.support.standins", "up", "--json"]
+        command = [sys.executable, "-m", "tests.support.stand_in_processes", "up", "--json"]
         self.process = subprocess.Popen(
             [*command, "--data-dir", str(self.data), "--port", "0", *options],
             env={**inherited, "STANDIN_DIARY": str(self._diary), **environment},

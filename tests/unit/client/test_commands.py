@@ -20,7 +20,7 @@ from fda_core.errors import BadParameter
 from fda_core.supervise.lock import note
 from tests.support.command import fda, succeed
 from tests.support.fake_service import FILLED, KEY, NOW, FakeService, World, progress
-from tests.support.standins import until
+from tests.support.stand_in_processes import until
 
 TEXT = """\
 # mine

@@ -17,7 +17,7 @@ from fda_core.supervise.logs import Log
 from fda_core.supervise.ports import check_free
 from fda_core.supervise.supervisor import Restarts, Supervisor
 from fda_core.supervise.valkey import Valkey, find_server
-from tests.support.standins import until
+from tests.support.stand_in_processes import until
 
 PYTHON = sys.executable
 

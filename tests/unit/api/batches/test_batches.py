@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from api.batches.results import FILE, Results
+from api.batches.results import Results
 from api.batches.routes import router
 from api.batches.service import BatchService
 from api.db.session import Database
 from api.db.tables import BatchRow, EventRow, JobRow, LabelRow
-from fda_core.contract.artifacts import Metrics, UnitCost
+from api.jobs.transitions import ask_to_stop
+from fda_core.contract.artifacts import METRICS_FILE, Metrics, UnitCost
 from fda_core.storage.local import LocalStorage
 from tests.support.stand_ins import (
     GATE,
     Woken,
     all_jobs,
-    cancel,
     client_of,
     put_job,
     recipe,
@@ -61,7 +61,7 @@ def make(tmp_path: Path) -> Make:
         service = BatchService(
             database,
             submit=submit,
-            cancel=cancel,
+            cancel=ask_to_stop,
             delete_job=lambda _caller, job: deleted.append(job),
             results=Results(LocalStorage([str(tmp_path)])),
             wake=woken,
@@ -223,7 +223,7 @@ def write_metrics(job: JobRow, *, job_id: str | None = None) -> None:
     )
     folder = Path(job.output or "")
     folder.mkdir()
-    (folder / FILE).write_text(metrics.model_dump_json())
+    (folder / METRICS_FILE).write_text(metrics.model_dump_json())
 
 
 def test_the_table_compares_what_finished_jobs_came_to(world: World):
@@ -246,7 +246,7 @@ def test_the_table_compares_what_finished_jobs_came_to(world: World):
         assert table[0]["seconds"] >= 0
         assert [line["ratio"] for line in table] == [1.0, 1.0, 0.25]
         assert table[2]["alignment"] == 0.7
-        (Path(done.output or "") / FILE).unlink(missing_ok=True)
+        (Path(done.output or "") / METRICS_FILE).unlink(missing_ok=True)
 
 
 def test_a_deleted_job_stays_in_the_table(world: World):

