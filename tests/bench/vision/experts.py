@@ -87,7 +87,7 @@ def train(
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-            total += float(loss) * len(rows)
+            total += float(loss.detach()) * len(rows)
         losses.append(round(total / len(labels), 4))
     return tensors_of(module, names_of(base)), losses
 
