@@ -20,16 +20,20 @@ import numpy as np
 import PIL
 from PIL import Image
 
-from tests.bench.vision import packages, pixels, split, task, unpacking
-from tests.bench.vision.datasets import fashion, mnist, source
+from tests.bench.vision import packages, pickled_arrays, pixels, split, task, unpacking
+from tests.bench.vision.datasets import animals, fashion, mnist, source
 from tests.bench.vision.datasets.source import Source
 from tests.bench.vision.split import PARTS, distinct
 from tests.bench.vision.task import Examples, Task
 
-TASKS: dict[str, Source] = {module.SOURCE.name: module.SOURCE for module in (fashion, mnist)}
-SHARED_CODE = (packages, unpacking, pixels, split, task, source)
-COLUMNS = ("task", "classes", "train (per class)", "validation", "test")
-COLUMNS += ("equal pictures left out of all, groups", "seconds", "licence")
+TASKS: dict[str, Source] = {
+    module.SOURCE.name: module.SOURCE for module in (fashion, mnist, animals)
+}
+SHARED_CODE = (packages, unpacking, pickled_arrays, pixels, split, task, source)
+COLUMNS = (
+    *("task", "classes", "train (per class)", "validation", "test"),
+    *("equal pictures left out of all, groups", "seconds", "licence"),
+)
 DEFAULT_CACHE = Path("bench-output/vision")
 
 

@@ -44,7 +44,11 @@ class Pool:
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """Images per class in each part. A class with fewer in all is shared in these proportions."""
+    """Images per class in each part.
+
+    A class that has fewer gives up test images first, down to a third of its training images;
+    after that all parts shrink alike.
+    """
 
     train: int
     validation: int
@@ -52,8 +56,10 @@ class Sizes:
 
     def shares(self, available: int) -> NDArray[np.float64]:
         """Return the quotas (3,) of a class of which so many images are there."""
-        wanted = np.array([self.train, self.validation, self.test], dtype=np.float64)
-        return wanted * min(1.0, available / wanted.sum())
+        spare = max(available - self.train - self.validation, self.train / 3)
+        wanted = np.array([self.train, self.validation, min(self.test, spare)], dtype=np.float64)
+        shrunk: NDArray[np.float64] = wanted * min(1.0, available / wanted.sum())
+        return shrunk
 
 
 def distinct(pool: Pool) -> Pool:
