@@ -21,13 +21,13 @@ import PIL
 from PIL import Image
 
 from tests.bench.vision import packages, pickled_arrays, pixels, split, task, unpacking
-from tests.bench.vision.datasets import animals, fashion, mnist, source
+from tests.bench.vision.datasets import animals, fashion, mnist, satellite, source
 from tests.bench.vision.datasets.source import Source
 from tests.bench.vision.split import PARTS, distinct
 from tests.bench.vision.task import Examples, Task
 
 TASKS: dict[str, Source] = {
-    module.SOURCE.name: module.SOURCE for module in (fashion, mnist, animals)
+    module.SOURCE.name: module.SOURCE for module in (fashion, mnist, animals, satellite)
 }
 SHARED_CODE = (packages, unpacking, pickled_arrays, pixels, split, task, source)
 COLUMNS = (

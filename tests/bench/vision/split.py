@@ -6,7 +6,6 @@ is on two sides either. The cut depends on the pool and the seed alone.
 """
 
 import hashlib
-from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,19 +95,18 @@ def _numbers(pool: Pool) -> range:
 
 
 def _sides(pool: Pool, quotas: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Give each row (N,) the side of its group: the one that lacks most of the group's class."""
+    """Give each row (N,) the side of its group: the one that lacks most of the group's classes."""
     members: dict[int, list[int]] = {}
     for row in rng.permutation(len(pool.labels)):
         members.setdefault(int(pool.groups[row]), []).append(int(row))
     have = np.zeros_like(quotas)
     sides = np.zeros(len(pool.labels), dtype=np.int64)
-    for rows in members.values():
-        labels = Counter(int(pool.labels[row]) for row in rows)
-        main = labels.most_common(1)[0][0]
-        side = int(np.argmin(have[main] / quotas[main]))
+    # Large groups first: the small ones then even out what is left.
+    for rows in sorted(members.values(), key=len, reverse=True):
+        counts = np.bincount(pool.labels[rows], minlength=len(quotas))
+        side = int(np.argmin(counts @ (have / quotas)))
         sides[rows] = side
-        for label, count in labels.items():
-            have[label, side] += count
+        have[:, side] += counts
     return sides
 
 
