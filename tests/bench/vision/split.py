@@ -6,6 +6,7 @@ is on two sides either. The cut depends on the pool and the seed alone.
 """
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,20 +75,24 @@ def distinct(pool: Pool) -> Pool:
 
 
 def cut(name: str, pool: Pool, sizes: Sizes) -> Task:
-    """Return the task; every class's quota is met as far as its groups allow."""
+    """Return the task of the pool's distinct pictures."""
     pool = distinct(pool)
-    rng = np.random.default_rng(SEED)
-    quotas = np.stack([sizes.shares(int((pool.labels == c).sum())) for c in _numbers(pool)])
-    sides = _sides(pool, quotas, rng)
-    rows = {part: _filled(pool, sides == side, quotas[:, side]) for side, part in enumerate(PARTS)}
     return Task(
         name=name,
         classes=pool.classes,
         parts={
-            part: Examples(images=pool.images[chosen], labels=pool.labels[chosen])
-            for part, chosen in rows.items()
+            part: Examples(images=pool.images[rows], labels=pool.labels[rows])
+            for part, rows in parts_of(pool, sizes).items()
         },
     )
+
+
+def parts_of(pool: Pool, sizes: Sizes) -> dict[Part, NDArray[np.int64]]:
+    """Return each part's rows; every class's quota is met as far as its groups allow."""
+    rng = np.random.default_rng(SEED)
+    quotas = np.stack([sizes.shares(int((pool.labels == c).sum())) for c in _numbers(pool)])
+    sides = _sides(pool, quotas, rng)
+    return {part: _filled(pool, sides == side, quotas[:, side]) for side, part in enumerate(PARTS)}
 
 
 def _numbers(pool: Pool) -> range:
@@ -111,10 +116,21 @@ def _sides(pool: Pool, quotas: NDArray[np.float64], rng: np.random.Generator) ->
 
 
 def _filled(pool: Pool, here: NDArray[np.bool_], quota: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the rows of one side, at most each class's quota, spread over its groups."""
+    """Return the rows of one side, at most each class's quota, from as many groups as it has."""
     rng = np.random.default_rng(SEED + 1)
-    chosen = [
-        rng.permutation(np.flatnonzero(here & (pool.labels == c)))[: round(quota[c])]
-        for c in _numbers(pool)
-    ]
+    chosen = []
+    for number in _numbers(pool):
+        rows = rng.permutation(np.flatnonzero(here & (pool.labels == number)))
+        order = np.argsort(_turns(pool.groups[rows]), kind="stable")
+        chosen.append(rows[order][: round(quota[number])])
     return np.sort(np.concatenate(chosen))
+
+
+def _turns(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how many of its group come before each row (N,): 0 for the first of each group."""
+    seen: Counter[int] = Counter()
+    turns = np.zeros(len(groups), dtype=np.int64)
+    for row, group in enumerate(groups.tolist()):
+        turns[row] = seen[group]
+        seen[group] += 1
+    return turns
