@@ -18,18 +18,23 @@ from pathlib import Path
 
 import numpy as np
 import PIL
+from numpy.typing import NDArray
 from PIL import Image
 
-from tests.bench.vision import packages, pixels, split, task, unpacking
-from tests.bench.vision.datasets import fashion, mnist, source
+from tests.bench.vision import packages, pickled_arrays, pixels, split, task, unpacking
+from tests.bench.vision.datasets import animals, fashion, kanji, mnist, satellite, source
 from tests.bench.vision.datasets.source import Source
-from tests.bench.vision.split import PARTS, distinct
+from tests.bench.vision.split import PARTS, distinct, parts_of
 from tests.bench.vision.task import Examples, Task
 
-TASKS: dict[str, Source] = {module.SOURCE.name: module.SOURCE for module in (fashion, mnist)}
-SHARED_CODE = (packages, unpacking, pixels, split, task, source)
-COLUMNS = ("task", "classes", "train (per class)", "validation", "test")
-COLUMNS += ("equal pictures left out of all, groups", "seconds", "licence")
+TASKS: dict[str, Source] = {
+    module.SOURCE.name: module.SOURCE for module in (fashion, mnist, animals, satellite, kanji)
+}
+SHARED_CODE = (packages, unpacking, pickled_arrays, pixels, split, task, source)
+COLUMNS = (
+    *("task", "classes", "train (per class; groups)", "validation", "test"),
+    *("equal pictures left out", "seconds", "licence"),
+)
 DEFAULT_CACHE = Path("bench-output/vision")
 
 
@@ -94,25 +99,24 @@ def _row(name: str, cache: Path) -> list[str]:
     built = load_task(name, cache)
     seconds = time.perf_counter() - began
     pool = TASKS[name].pool(cache)
+    kept = distinct(pool)
     counts = [
-        f"{len(part)} ({part_range(part, len(built.classes))})"
-        for part in (built.parts[side] for side in PARTS)
+        f"{len(rows)} ({per_class(kept.labels[rows])}; {len(np.unique(kept.groups[rows]))})"
+        for rows in parts_of(kept, TASKS[name].sizes).values()
     ]
-    left_out = len(pool.labels) - len(distinct(pool).labels)
-    groups = len(set(pool.groups.tolist()))
     return [
         name,
         str(len(built.classes)),
         *counts,
-        f"{left_out} of {len(pool.labels)}, {groups}",
+        f"{len(pool.labels) - len(kept.labels)} of {len(pool.labels)}",
         f"{seconds:.1f}",
         TASKS[name].licence,
     ]
 
 
-def part_range(part: Examples, classes: int) -> str:
+def per_class(labels: NDArray[np.int64]) -> str:
     """Return the least and the greatest number of images of one class."""
-    counts = np.bincount(part.labels, minlength=classes)
+    counts = np.bincount(labels)
     return f"{counts.min()}-{counts.max()}"
 
 

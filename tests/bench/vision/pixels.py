@@ -31,7 +31,7 @@ def on_grey(image: Image.Image, *, fill: float) -> Pixels:
     box = picture.getchannel("A").point(lambda alpha: 255 * (alpha > 8)).getbbox()
     picture = picture.crop(box) if box else picture
     scale = fill * SIDE / max(picture.size)
-    size = tuple(max(1, round(side * scale)) for side in picture.size)
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
     # Resized with colours already weighted by alpha; else hidden colours bleed at the edges.
     small = picture.convert("RGBa").resize(size, Image.Resampling.LANCZOS).convert("RGBA")
     ground = Image.new("RGBA", (SIDE, SIDE), (128, 128, 128, 255))

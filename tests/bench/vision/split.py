@@ -44,7 +44,11 @@ class Pool:
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """Images per class in each part. A class with fewer in all is shared in these proportions."""
+    """Images per class in each part.
+
+    A class that has fewer gives up test images first, down to a third of its training images;
+    after that all parts shrink alike.
+    """
 
     train: int
     validation: int
@@ -52,8 +56,10 @@ class Sizes:
 
     def shares(self, available: int) -> NDArray[np.float64]:
         """Return the quotas (3,) of a class of which so many images are there."""
-        wanted = np.array([self.train, self.validation, self.test], dtype=np.float64)
-        return wanted * min(1.0, available / wanted.sum())
+        spare = max(available - self.train - self.validation, self.train / 3)
+        wanted = np.array([self.train, self.validation, min(self.test, spare)], dtype=np.float64)
+        shrunk: NDArray[np.float64] = wanted * min(1.0, available / wanted.sum())
+        return shrunk
 
 
 def distinct(pool: Pool) -> Pool:
@@ -69,20 +75,24 @@ def distinct(pool: Pool) -> Pool:
 
 
 def cut(name: str, pool: Pool, sizes: Sizes) -> Task:
-    """Return the task; every class's quota is met as far as its groups allow."""
+    """Return the task of the pool's distinct pictures."""
     pool = distinct(pool)
-    rng = np.random.default_rng(SEED)
-    quotas = np.stack([sizes.shares(int((pool.labels == c).sum())) for c in _numbers(pool)])
-    sides = _sides(pool, quotas, rng)
-    rows = {part: _filled(pool, sides == side, quotas[:, side]) for side, part in enumerate(PARTS)}
     return Task(
         name=name,
         classes=pool.classes,
         parts={
-            part: Examples(images=pool.images[chosen], labels=pool.labels[chosen])
-            for part, chosen in rows.items()
+            part: Examples(images=pool.images[rows], labels=pool.labels[rows])
+            for part, rows in parts_of(pool, sizes).items()
         },
     )
+
+
+def parts_of(pool: Pool, sizes: Sizes) -> dict[Part, NDArray[np.int64]]:
+    """Return each part's rows; every class's quota is met as far as its groups allow."""
+    rng = np.random.default_rng(SEED)
+    quotas = np.stack([sizes.shares(int((pool.labels == c).sum())) for c in _numbers(pool)])
+    sides = _sides(pool, quotas, rng)
+    return {part: _filled(pool, sides == side, quotas[:, side]) for side, part in enumerate(PARTS)}
 
 
 def _numbers(pool: Pool) -> range:
@@ -90,27 +100,37 @@ def _numbers(pool: Pool) -> range:
 
 
 def _sides(pool: Pool, quotas: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Give each row (N,) the side of its group: the one that lacks most of the group's class."""
+    """Give each row (N,) the side of its group: the one that lacks most of the group's classes."""
     members: dict[int, list[int]] = {}
     for row in rng.permutation(len(pool.labels)):
         members.setdefault(int(pool.groups[row]), []).append(int(row))
     have = np.zeros_like(quotas)
     sides = np.zeros(len(pool.labels), dtype=np.int64)
-    for rows in members.values():
-        labels = Counter(int(pool.labels[row]) for row in rows)
-        main = labels.most_common(1)[0][0]
-        side = int(np.argmin(have[main] / quotas[main]))
+    # Large groups first: the small ones then even out what is left.
+    for rows in sorted(members.values(), key=len, reverse=True):
+        counts = np.bincount(pool.labels[rows], minlength=len(quotas))
+        side = int(np.argmin(counts @ (have / quotas)))
         sides[rows] = side
-        for label, count in labels.items():
-            have[label, side] += count
+        have[:, side] += counts
     return sides
 
 
 def _filled(pool: Pool, here: NDArray[np.bool_], quota: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the rows of one side, at most each class's quota, spread over its groups."""
+    """Return the rows of one side, at most each class's quota, from as many groups as it has."""
     rng = np.random.default_rng(SEED + 1)
-    chosen = [
-        rng.permutation(np.flatnonzero(here & (pool.labels == c)))[: round(quota[c])]
-        for c in _numbers(pool)
-    ]
+    chosen = []
+    for number in _numbers(pool):
+        rows = rng.permutation(np.flatnonzero(here & (pool.labels == number)))
+        order = np.argsort(_turns(pool.groups[rows]), kind="stable")
+        chosen.append(rows[order][: round(quota[number])])
     return np.sort(np.concatenate(chosen))
+
+
+def _turns(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how many of its group come before each row (N,): 0 for the first of each group."""
+    seen: Counter[int] = Counter()
+    turns = np.zeros(len(groups), dtype=np.int64)
+    for row, group in enumerate(groups.tolist()):
+        turns[row] = seen[group]
+        seen[group] += 1
+    return turns

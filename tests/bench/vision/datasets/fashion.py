@@ -11,8 +11,10 @@ from tests.bench.vision.packages import Package
 from tests.bench.vision.pixels import grey_resized
 from tests.bench.vision.split import Pool, Sizes
 
-CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat")
-CLASSES += ("sandal", "shirt", "sneaker", "bag", "ankle boot")
+CLASSES = (
+    *("t-shirt", "trouser", "pullover", "dress", "coat"),
+    *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+)
 IMAGES_HEADER_BYTES, LABELS_HEADER_BYTES = 16, 8
 EACH = 700
 """Images taken of each class, the first in the file: more than the parts need."""
