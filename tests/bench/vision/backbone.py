@@ -81,10 +81,10 @@ def read_onnx(file: Path) -> dict[str, Tensor]:
 
 def weight_name(node: str) -> str:
     """Return the weight a matrix product uses: `/backbone/encoder/layer.0/mlp/fc1/MatMul`."""
-    path = node.removeprefix(f"/{PREFIX[:-1]}/").removesuffix("/MatMul")
-    if path == node or "/MatMul" in path:
+    first, last = f"/{PREFIX[:-1]}/", "/MatMul"
+    if not node.startswith(first) or not node.endswith(last):
         raise ValueError(f"{node!r} is no matrix product of the encoder")
-    return f"{path.replace('/', '.')}.weight"
+    return f"{node[len(first) : -len(last)].replace('/', '.')}.weight"
 
 
 def _positions(arrays: Mapping[str, NDArray[np.float32]]) -> Tensor:
