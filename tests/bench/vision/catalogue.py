@@ -10,11 +10,11 @@ licence of the source. Licences were read in the packages themselves; nothing is
 import argparse
 import hashlib
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import PIL
@@ -22,14 +22,32 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.bench.vision import packages, pickled_arrays, pixels, split, task, unpacking
-from tests.bench.vision.datasets import animals, fashion, kanji, mnist, satellite, source
+from tests.bench.vision.datasets import (
+    animals,
+    fashion,
+    icons,
+    kanji,
+    mnist,
+    satellite,
+    source,
+    wesnoth,
+)
 from tests.bench.vision.datasets.source import Source
 from tests.bench.vision.split import PARTS, distinct, parts_of
 from tests.bench.vision.task import Examples, Task
 
-TASKS: dict[str, Source] = {
-    module.SOURCE.name: module.SOURCE for module in (fashion, mnist, animals, satellite, kanji)
-}
+SOURCES: tuple[tuple[Source, ModuleType], ...] = (
+    (fashion.SOURCE, fashion),
+    (mnist.SOURCE, mnist),
+    (animals.SOURCE, animals),
+    (satellite.SOURCE, satellite),
+    (wesnoth.UNITS, wesnoth),
+    (wesnoth.TERRAIN, wesnoth),
+    (kanji.SOURCE, kanji),
+    (icons.SOURCE, icons),
+)
+TASKS: dict[str, Source] = {origin.name: origin for origin, _ in SOURCES}
+MODULES: dict[str, ModuleType] = {origin.name: module for origin, module in SOURCES}
 SHARED_CODE = (packages, unpacking, pickled_arrays, pixels, split, task, source)
 COLUMNS = (
     *("task", "classes", "train (per class; groups)", "validation", "test"),
@@ -51,7 +69,7 @@ def load_task(name: str, cache: Path) -> Task:
 
 def _key(origin: Source, cache: Path) -> str:
     """Return a digest of all that makes the task: packages, code, the picture library."""
-    code = [sys.modules[origin.read.__module__], *SHARED_CODE]
+    code = [MODULES[origin.name], *SHARED_CODE]
     parts = [f"{fetched.name} {fetched.sha256}" for fetched in origin.fetched(cache)]
     parts += [Path(str(module.__file__)).read_text() for module in code]
     parts += [PIL.__version__]

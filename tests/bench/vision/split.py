@@ -46,7 +46,7 @@ class Pool:
 class Sizes:
     """Images per class in each part.
 
-    A class that has fewer gives up test images first, down to a third of its training images;
+    A class that has fewer gives up test images first, down to half of its training images;
     after that all parts shrink alike.
     """
 
@@ -56,7 +56,7 @@ class Sizes:
 
     def shares(self, available: int) -> NDArray[np.float64]:
         """Return the quotas (3,) of a class of which so many images are there."""
-        spare = max(available - self.train - self.validation, self.train / 3)
+        spare = max(available - self.train - self.validation, self.train / 2)
         wanted = np.array([self.train, self.validation, min(self.test, spare)], dtype=np.float64)
         shrunk: NDArray[np.float64] = wanted * min(1.0, available / wanted.sum())
         return shrunk
