@@ -71,10 +71,15 @@ def test_the_names_of_matrix_products_give_the_names_of_weights() -> None:
         weight_name("/decoder/final_conv/MatMul")
 
 
-def test_a_folder_that_fails_half_way_never_appears(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), appearing(tmp_path / "model") as aside:
+def fail_half_way(folder: Path) -> None:
+    with appearing(folder) as aside:
         (aside / "part").write_text("half")
         raise RuntimeError
+
+
+def test_a_folder_that_fails_half_way_never_appears(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError):
+        fail_half_way(tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
 
 
