@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ from tests.bench.vision.catalogue import DEFAULT_CACHE, TASKS, load_task
 from tests.bench.vision.content_keys import key_of
 from tests.bench.vision.encoder import class_token, pixels_of
 from tests.bench.vision.evaluate import Judged, evaluate
-from tests.bench.vision.heads import Head, head_of
+from tests.bench.vision.heads import Head, head_key, head_of
 from tests.bench.vision.model_folder import (
     appearing,
     digest_of,
@@ -46,15 +47,24 @@ EPOCHS_OF: Mapping[str, int] = {}
 TRAINING = "training.json"
 
 
+def expert_folder(task: Task, base: Path, cache: Path) -> Path:
+    """Return where a task's expert is, or will be once it is trained."""
+    key = key_of(head=head_key(task, base), base=digest_of(base), **protocol_of(task.name))
+    return cache / "experts" / f"{task.name}-{key}"
+
+
+def protocol_of(name: str) -> dict[str, Any]:
+    """Return what a task's expert is trained with."""
+    epochs = EPOCHS_OF.get(name, EPOCHS)
+    return {"rate": RATE, "batch": BATCH, "seed": SEED, "epochs": epochs, "autocast": "bf16"}
+
+
 def expert_of(judged: Judged, base: Path, cache: Path) -> Path:
     """Return the folder of a task's expert, trained unless it is in the cache."""
-    epochs = EPOCHS_OF.get(judged.name, EPOCHS)
-    protocol = {"rate": RATE, "batch": BATCH, "seed": SEED, "epochs": epochs, "autocast": "bf16"}
-    key = key_of(head=judged.head.key, base=digest_of(base), **protocol)
-    folder = cache / "experts" / f"{judged.name}-{key}"
+    folder, protocol = expert_folder(judged.task, base, cache), protocol_of(judged.name)
     if not folder.exists():
         began, used = time.perf_counter(), time.process_time()
-        tensors, losses = train(judged.task, judged.head, base, epochs=epochs)
+        tensors, losses = train(judged.task, judged.head, base, epochs=protocol["epochs"])
         about = {
             "task": judged.name,
             "protocol": protocol,
@@ -66,6 +76,12 @@ def expert_of(judged: Judged, base: Path, cache: Path) -> Path:
             write_model(aside, tensors, read_config(base))
             (aside / TRAINING).write_text(json.dumps(about, indent=1) + "\n")
     return folder
+
+
+def training_of(folder: Path) -> dict[str, Any]:
+    """Return what is written down of an expert's training."""
+    found: dict[str, Any] = json.loads((folder / TRAINING).read_text())
+    return found
 
 
 def train(
@@ -106,7 +122,7 @@ def make_expert(name: str, cache: Path) -> str:
             for folder in (base, expert)
         )
         shown.append(f"{part} {before:.3f} -> {after:.3f}")
-    about = json.loads((expert / TRAINING).read_text())
+    about = training_of(expert)
     return (
         f"{name}: {shown[0]}, {shown[1]}, ridge {judged.head.ridge:g}, "
         f"loss {about['loss_by_epoch']}, {about['cpu_seconds']} CPU s, {expert}"

@@ -77,11 +77,16 @@ def choose_probe(task: Task, train: Tensor, validation: Tensor, *, key: str) -> 
     return best[1]
 
 
-def head_of(task: Task, base: Path, cache: Path) -> Head:
-    """Return the head of a task, fitted unless it is in the cache."""
-    key = key_of(
+def head_key(task: Task, base: Path) -> str:
+    """Return the key of a task's head: its data, the base's weights, how it is fitted."""
+    return key_of(
         task=task_key(task), base=digest_of(base), ridges=list(RIDGES), iterations=ITERATIONS
     )
+
+
+def head_of(task: Task, base: Path, cache: Path) -> Head:
+    """Return the head of a task, fitted unless it is in the cache."""
+    key = head_key(task, base)
     folder = cache / "heads" / f"{task.name}-{key}"
     if not folder.exists():
         module = load_model(base)

@@ -1,7 +1,8 @@
 """results.json: everything the table, the figures and the page are made from, as plain data.
 
-    {"format": 1, "made", "machine": {...}, "part": "test", "protocol": {...},
-     "tasks": [{"name", "classes", "images": {"train", "validation", "test"}, "epochs", "ridge"}],
+    {"format": 1, "made", "machine": {...}, "part": "test",
+     "tasks": [{"name", "classes", "images": {"train", "validation", "test"}, "ridge",
+                "training": {"protocol", "loss_by_epoch", "cpu_seconds", "wall_seconds"}}],
      "contenders": [{"name", "group", "method", "seeds",
                      "tasks": {TASK: {"value", "error"}}, "mean": {"value", "error"},
                      "seed_means": [...], "seed_error",
@@ -27,7 +28,6 @@ from typing import Any
 import torch
 
 from fda_core.engine.device import describe_device
-from tests.bench.vision import experts as protocol
 from tests.bench.vision.contenders import BASE, INDIVIDUAL, Contender
 from tests.bench.vision.evaluate import Judged
 from tests.bench.vision.merging import Cost, Merged
@@ -55,7 +55,12 @@ class Row:
 
 
 def document(
-    rows: Sequence[Row], tasks: Sequence[Judged], *, part: Part, left_out: Mapping[str, str]
+    rows: Sequence[Row],
+    tasks: Sequence[Judged],
+    *,
+    part: Part,
+    training: Mapping[str, Mapping[str, Any]],
+    left_out: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return the whole as plain data. The base's and the experts' rows must be among them."""
     individual = next(row for row in rows if row.contender == INDIVIDUAL)
@@ -65,13 +70,7 @@ def document(
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": _machine(),
         "part": part,
-        "protocol": {
-            "rate": protocol.RATE,
-            "batch": protocol.BATCH,
-            "seed": protocol.SEED,
-            "epochs": protocol.EPOCHS,
-        },
-        "tasks": [_task(judged) for judged in tasks],
+        "tasks": [_task(judged, training[judged.name]) for judged in tasks],
         "contenders": [_contender(row, individual=individual, best=best) for row in rows],
         "left_out": dict(left_out),
     }
@@ -130,13 +129,13 @@ def _cost(costs: Sequence[Cost]) -> dict[str, float] | None:
     }
 
 
-def _task(judged: Judged) -> dict[str, Any]:
+def _task(judged: Judged, training: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": judged.name,
         "classes": len(judged.task.classes),
         "images": {part: len(examples) for part, examples in judged.task.parts.items()},
-        "epochs": protocol.EPOCHS_OF.get(judged.name, protocol.EPOCHS),
         "ridge": judged.head.ridge,
+        "training": dict(training),
     }
 
 

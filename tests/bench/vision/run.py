@@ -20,7 +20,7 @@ from tests.bench.vision.backbone import base_of
 from tests.bench.vision.catalogue import DEFAULT_CACHE, TASKS, load_task
 from tests.bench.vision.contenders import BASE, INDIVIDUAL, Contender, contenders, left_out
 from tests.bench.vision.evaluate import Correct, Judged, evaluate
-from tests.bench.vision.experts import expert_of, make_experts
+from tests.bench.vision.experts import expert_folder, expert_of, make_experts, training_of
 from tests.bench.vision.heads import head_of
 from tests.bench.vision.merging import Merged, Models, drop_weights, is_merged, merge
 from tests.bench.vision.model_folder import write_text
@@ -45,9 +45,12 @@ def prepare(
     cache: Path, *, part: Part = "test", jobs: int = 2, keeps_models: bool = False
 ) -> Suite:
     """Return the suite, its experts trained where the cache has none."""
-    make_experts(list(TASKS), cache, jobs=jobs)
     base = base_of(cache)
     loaded = [load_task(name, cache) for name in TASKS]
+    missing = [task.name for task in loaded if not expert_folder(task, base, cache).exists()]
+    if missing:
+        print(f"training {', '.join(missing)}; about a minute each on one core", flush=True)
+        make_experts(missing, cache, jobs=jobs)
     tasks = [Judged(task=task, head=head_of(task, base, cache)) for task in loaded]
     experts = {judged.name: expert_of(judged, base, cache) for judged in tasks}
     models = Models.of(base, experts)
@@ -118,7 +121,13 @@ def run(suite: Suite, only: Sequence[str]) -> None:
         _tell(row, f"[{number}/{len(chosen)}]", time.perf_counter() - began, there=there)
     present = [c for c in everyone if is_there(suite, c)]
     rows = [row_of(suite, contender) for contender in present]
-    found = document(rows, suite.tasks, part=suite.part, left_out=left_out(len(suite.tasks)))
+    found = document(
+        rows,
+        suite.tasks,
+        part=suite.part,
+        training={name: training_of(folder) for name, folder in suite.models.experts.items()},
+        left_out=left_out(len(suite.tasks)),
+    )
     table = markdown(found)
     write_text(suite.cache / "results.json", json.dumps(found, indent=1) + "\n")
     write_text(suite.cache / "table.md", table)

@@ -34,7 +34,9 @@ def found() -> dict[str, object]:
         row("tsvm", 320),
         row("individual experts", 360, merged=False),
     ]
-    said = document(rows, TASKS, part="test", left_out={"slerp": "merges at most 2 models"})
+    said = document(
+        rows, TASKS, part="test", training={}, left_out={"slerp": "merges at most 2 models"}
+    )
     said["tasks"] = [{"name": "mnist", "classes": 10, "images": {"test": 400}}]
     return said
 
