@@ -3,8 +3,14 @@
     python -m tests.bench.vision.catalogue [--cache bench-output/vision] [--only NAME ...]
                                            [--sheets FOLDER]
 
-prints one row per task: classes, images in each part, equal pictures left out, seconds, the
-licence of the source. Licences were read in the packages themselves; nothing is redistributed.
+prints one row per task: classes; for each part its images, the least and most of one class and
+the groups they are of; equal pictures left out; seconds; the licence of the source.
+
+Licences were read in the packages; nothing of them is redistributed. What is less than clear:
+mnist's package says MIT for its code, the digits are LeCun's and Cortes's (CC BY-SA 3.0);
+mlbench is GPL-2, the satellite data in it are UCI's (CC BY 4.0); Wesnoth's README says that
+most art is GPL-2+ and newer art CC BY-SA 4.0, not which; icons of applications may be
+trademarks whatever their theme's licence.
 """
 
 import argparse
@@ -21,7 +27,7 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.bench.vision import packages, pickled_arrays, pixels, split, task, unpacking
+from tests.bench.vision import near, packages, pickled_arrays, pixels, split, task, unpacking
 from tests.bench.vision.datasets import (
     animals,
     fashion,
@@ -48,7 +54,7 @@ SOURCES: tuple[tuple[Source, ModuleType], ...] = (
 )
 TASKS: dict[str, Source] = {origin.name: origin for origin, _ in SOURCES}
 MODULES: dict[str, ModuleType] = {origin.name: module for origin, module in SOURCES}
-SHARED_CODE = (packages, unpacking, pickled_arrays, pixels, split, task, source)
+SHARED_CODE = (packages, unpacking, pickled_arrays, pixels, split, near, task, source)
 COLUMNS = (
     *("task", "classes", "train (per class; groups)", "validation", "test"),
     *("equal pictures left out", "seconds", "licence"),

@@ -6,6 +6,8 @@ from PIL import Image
 
 from tests.bench.vision.task import SIDE
 
+GROUND = 128
+"""The grey behind pictures that were cut out."""
 Pixels = NDArray[np.uint8]
 
 
@@ -34,6 +36,6 @@ def on_grey(image: Image.Image, *, fill: float) -> Pixels:
     size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
     # Resized with colours already weighted by alpha; else hidden colours bleed at the edges.
     small = picture.convert("RGBa").resize(size, Image.Resampling.LANCZOS).convert("RGBA")
-    ground = Image.new("RGBA", (SIDE, SIDE), (128, 128, 128, 255))
+    ground = Image.new("RGBA", (SIDE, SIDE), (GROUND, GROUND, GROUND, 255))
     ground.alpha_composite(small, ((SIDE - size[0]) // 2, (SIDE - size[1]) // 2))
     return np.asarray(ground.convert("RGB"))

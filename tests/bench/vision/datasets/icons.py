@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from tests.bench.vision.datasets.source import Source, number
+from tests.bench.vision.near import near_joined
 from tests.bench.vision.packages import Package
 from tests.bench.vision.pixels import on_grey
 from tests.bench.vision.split import Pool, Sizes
@@ -43,12 +44,13 @@ def read(folders: Sequence[Path]) -> Pool:
                 images.append(on_grey(picture, fill=0.9))
             labels.append(CLASSES.index(context))
             groups.append(number(family(file.stem)))
-    return Pool(
+    pool = Pool(
         images=np.stack(images),
         labels=np.array(labels, dtype=np.int64),
         groups=np.array(groups, dtype=np.int64),
         classes=CLASSES,
     )
+    return near_joined(pool)
 
 
 def family(name: str) -> str:

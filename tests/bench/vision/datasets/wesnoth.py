@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from tests.bench.vision.datasets.source import Source, number
+from tests.bench.vision.near import near_joined
 from tests.bench.vision.packages import Package
 from tests.bench.vision.pixels import on_grey
 from tests.bench.vision.split import Pool, Sizes
@@ -71,12 +72,13 @@ def read(folders: Sequence[Path], *, kind: str, classes: tuple[str, ...], group:
                         images.append(on_grey(picture, fill=1.0))
                         labels.append(label)
                         groups.append(number(f"{name}/{key}"))
-    return Pool(
+    pool = Pool(
         images=np.stack(images),
         labels=np.array(labels, dtype=np.int64),
         groups=np.array(groups, dtype=np.int64),
         classes=classes,
     )
+    return near_joined(pool)
 
 
 def _by_group(root: Path, name: str, group: Grouper) -> dict[str, list[Path]]:
