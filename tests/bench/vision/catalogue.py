@@ -27,7 +27,7 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.bench.vision import near, packages, pickled_arrays, pixels, split, task, unpacking
+from tests.bench.vision import near, pickled_arrays, pixels, split, task
 from tests.bench.vision.datasets import (
     animals,
     fashion,
@@ -54,7 +54,7 @@ SOURCES: tuple[tuple[Source, ModuleType], ...] = (
 )
 TASKS: dict[str, Source] = {origin.name: origin for origin, _ in SOURCES}
 MODULES: dict[str, ModuleType] = {origin.name: module for origin, module in SOURCES}
-SHARED_CODE = (packages, unpacking, pickled_arrays, pixels, split, near, task, source)
+SHARED_CODE = (pickled_arrays, pixels, split, near, task, source)
 COLUMNS = (
     *("task", "classes", "train (per class; groups)", "validation", "test"),
     *("equal pictures left out", "seconds", "licence"),
@@ -74,7 +74,7 @@ def load_task(name: str, cache: Path) -> Task:
 
 
 def _key(origin: Source, cache: Path) -> str:
-    """Return a digest of all that makes the task: packages, code, the picture library."""
+    """Return a digest of what decides the pixels: packages, code, the picture library."""
     code = [MODULES[origin.name], *SHARED_CODE]
     parts = [f"{fetched.name} {fetched.sha256}" for fetched in origin.fetched(cache)]
     parts += [Path(str(module.__file__)).read_text() for module in code]
