@@ -7,10 +7,11 @@ prints one row per task: classes; for each part its images, the least and most o
 the groups they are of; equal pictures left out; seconds; the licence of the source.
 
 Licences were read in the packages; nothing of them is redistributed. What is less than clear:
-mnist's package says MIT for its code, the digits are LeCun's and Cortes's (CC BY-SA 3.0);
-mlbench is GPL-2, the satellite data in it are UCI's (CC BY 4.0); Wesnoth's README says that
-most art is GPL-2+ and newer art CC BY-SA 4.0, not which; icons of applications may be
-trademarks whatever their theme's licence.
+mnist's package says MIT, which its author can say of the code only: the digits are LeCun's and
+Cortes's, CC BY-SA 3.0 by what Keras and others document; mlbench is GPL-2 and says nothing of
+its Satellite data by itself, which UCI gives away as Statlog; Wesnoth's README says that most
+art is GPL-2+ and newer art CC BY-SA 4.0, not which; icons of applications may be trademarks
+whatever their theme's licence.
 """
 
 import argparse
