@@ -7,10 +7,11 @@ prints one row per task: classes; for each part its images, the least and most o
 the groups they are of; equal pictures left out; seconds; the licence of the source.
 
 Licences were read in the packages; nothing of them is redistributed. What is less than clear:
-mnist's package says MIT for its code, the digits are LeCun's and Cortes's (CC BY-SA 3.0);
-mlbench is GPL-2, the satellite data in it are UCI's (CC BY 4.0); Wesnoth's README says that
-most art is GPL-2+ and newer art CC BY-SA 4.0, not which; icons of applications may be
-trademarks whatever their theme's licence.
+mnist's package says MIT, which its author can say of the code only: the digits are LeCun's and
+Cortes's, CC BY-SA 3.0 by what Keras and others document; mlbench is GPL-2 and says nothing of
+its Satellite data by itself, which UCI gives away as Statlog; Wesnoth's README says that most
+art is GPL-2+ and newer art CC BY-SA 4.0, not which; icons of applications may be trademarks
+whatever their theme's licence.
 """
 
 import argparse
@@ -27,7 +28,7 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.bench.vision import near, packages, pickled_arrays, pixels, split, task, unpacking
+from tests.bench.vision import near, pickled_arrays, pixels, split, task
 from tests.bench.vision.datasets import (
     animals,
     fashion,
@@ -54,7 +55,7 @@ SOURCES: tuple[tuple[Source, ModuleType], ...] = (
 )
 TASKS: dict[str, Source] = {origin.name: origin for origin, _ in SOURCES}
 MODULES: dict[str, ModuleType] = {origin.name: module for origin, module in SOURCES}
-SHARED_CODE = (packages, unpacking, pickled_arrays, pixels, split, near, task, source)
+SHARED_CODE = (pickled_arrays, pixels, split, near, task, source)
 COLUMNS = (
     *("task", "classes", "train (per class; groups)", "validation", "test"),
     *("equal pictures left out", "seconds", "licence"),
@@ -74,7 +75,7 @@ def load_task(name: str, cache: Path) -> Task:
 
 
 def _key(origin: Source, cache: Path) -> str:
-    """Return a digest of all that makes the task: packages, code, the picture library."""
+    """Return a digest of what decides the pixels: packages, code, the picture library."""
     code = [MODULES[origin.name], *SHARED_CODE]
     parts = [f"{fetched.name} {fetched.sha256}" for fetched in origin.fetched(cache)]
     parts += [Path(str(module.__file__)).read_text() for module in code]

@@ -46,8 +46,9 @@ def _unpack_tar(members: tarfile.TarFile, folder: Path) -> None:
             assert source is not None
             _write(source, member.name, folder)
         elif member.islnk():
-            first = _inside(member.linkname, folder)
-            _inside(member.name, folder).hardlink_to(first)
+            first, target = _inside(member.linkname, folder), _inside(member.name, folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.hardlink_to(first)
 
 
 def _write(source: IO[bytes], name: str, folder: Path) -> None:

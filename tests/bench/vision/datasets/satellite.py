@@ -117,7 +117,7 @@ def _table(folder: Path) -> tuple[Patches, NDArray[np.int64], tuple[str, ...]]:
 SOURCE = Source(
     name="satellite",
     packages=((Package(kind="debian", name="r-cran-mlbench"),),),
-    licence="package GPL-2; data Statlog/UCI, CC BY 4.0",
+    licence="package GPL-2; data Statlog (UCI), terms not in the package",
     sizes=Sizes(train=300, validation=100, test=200),
     read=read,
 )
