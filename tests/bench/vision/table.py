@@ -68,11 +68,12 @@ def _caption(results: Mapping[str, Any]) -> str:
 
 def _notes(results: Mapping[str, Any]) -> list[str]:
     left_out = "; ".join(f"{name} {reason}" for name, reason in results["left_out"].items())
-    seeds = max(len(contender["seeds"]) for contender in results["contenders"])
+    most = max(len(contender["seeds"]) for contender in results["contenders"])
+    seeds = f"{most} seeds" if most > 1 else "seeds (none of them is here)"
     return [
         f"`{LEVEL}` marks merges that are not worse than the best by more than two standard "
         "errors of the difference, paired by image. Standard errors are over test images and, "
-        f"for random methods, over {seeds} seeds. Share is of the individual experts' mean.",
+        f"for random methods, over {seeds}. Share is of the individual experts' mean.",
         "",
         "Stage I is constructing anchors, stage II all the rest: CPU-seconds of the whole "
         "command on one thread, start-up included, and its largest resident memory; FLOPs are "

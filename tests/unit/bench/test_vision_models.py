@@ -6,35 +6,15 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from tests.bench.vision.backbone import CONFIG, weight_name
+from tests.bench.vision.backbone import weight_name
 from tests.bench.vision.heads import fit_probe
 from tests.bench.vision.model_folder import (
     appearing,
-    build_module,
     load_model,
     names_of,
     tensors_of,
-    write_model,
 )
-
-SMALL = {**CONFIG, "hidden_size": 24, "num_hidden_layers": 2, "image_size": 42}
-NAMES = {
-    "attention.q_proj": "attention.attention.query",
-    "attention.k_proj": "attention.attention.key",
-    "attention.v_proj": "attention.attention.value",
-    "attention.o_proj": "attention.output.dense",
-}
-
-
-def write_small(folder: Path, *, scale: float = 1.0) -> None:
-    torch.manual_seed(0)
-    tensors = {}
-    for name, value in build_module(SMALL).named_parameters():
-        for module, disk in NAMES.items():
-            name = name.replace(module, disk)
-        tensors[name] = value * (scale if "query" in name else 1.0)
-    with appearing(folder) as aside:
-        write_model(aside, tensors, SMALL)
+from tests.support.small_dinov2 import write_small
 
 
 def test_a_folder_with_names_of_disk_is_what_the_library_reads_too(tmp_path: Path) -> None:
@@ -49,7 +29,7 @@ def test_a_folder_with_names_of_disk_is_what_the_library_reads_too(tmp_path: Pat
 
 def test_a_renamed_tensor_that_changes_on_disk_changes_the_model(tmp_path: Path) -> None:
     write_small(tmp_path / "one")
-    write_small(tmp_path / "two", scale=3.0)
+    write_small(tmp_path / "two", query_scale=3.0)
     pixels = torch.randn(1, 3, 28, 28)
     one, two = (load_model(tmp_path / n)(pixels).last_hidden_state for n in ("one", "two"))
     assert (one - two).abs().max() > 1e-4
