@@ -1,7 +1,7 @@
 """results.json: everything the table, the figures and the page are made from, as plain data.
 
     {"format": 1, "made", "machine": {...}, "part": "test",
-     "tasks": [{"name", "classes", "images": {"train", "validation", "test"}, "ridge",
+     "tasks": [{"name", "classes", "images": {"train", "validation", "test"}, "scale",
                 "training": {"protocol", "loss_by_epoch", "cpu_seconds", "wall_seconds"}}],
      "contenders": [{"name", "group", "method", "seeds",
                      "tasks": {TASK: {"value", "error"}}, "mean": {"value", "error"},
@@ -134,7 +134,7 @@ def _task(judged: Judged, training: Mapping[str, Any]) -> dict[str, Any]:
         "name": judged.name,
         "classes": len(judged.task.classes),
         "images": {part: len(examples) for part, examples in judged.task.parts.items()},
-        "ridge": judged.head.ridge,
+        "scale": judged.head.scale,
         "training": dict(training),
     }
 
