@@ -89,6 +89,8 @@ def write_task(built: Task, path: Path) -> None:
     arrays = {"about": np.array(json.dumps({"name": built.name, "classes": built.classes}))}
     for part, examples in built.parts.items():
         arrays |= {f"{part}_images": examples.images, f"{part}_labels": examples.labels}
+        if examples.groups is not None:
+            arrays[f"{part}_groups"] = examples.groups
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
         np.savez(file, allow_pickle=False, **arrays)
     Path(file.name).rename(path)
@@ -102,7 +104,11 @@ def read_task(path: Path) -> Task:
             name=about["name"],
             classes=tuple(about["classes"]),
             parts={
-                part: Examples(images=arrays[f"{part}_images"], labels=arrays[f"{part}_labels"])
+                part: Examples(
+                    images=arrays[f"{part}_images"],
+                    labels=arrays[f"{part}_labels"],
+                    groups=arrays.get(f"{part}_groups"),
+                )
                 for part in PARTS
             },
         )

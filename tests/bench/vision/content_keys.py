@@ -13,7 +13,10 @@ def key_of(**facts: object) -> str:
 
 
 def task_key(task: Task) -> str:
-    """Return 16 hex digits for a task's classes, images and labels, parts included."""
+    """Return 16 hex digits for a task's classes, images and labels, parts included.
+
+    Not for its groups: they decide no head and no expert, only how sure an accuracy is.
+    """
     digest = hashlib.sha256(json.dumps([task.name, list(task.classes)]).encode())
     for part, examples in sorted(task.parts.items()):
         shape = json.dumps([part, list(examples.images.shape)])

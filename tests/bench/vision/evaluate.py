@@ -35,6 +35,12 @@ class Judged:
         return self.task.name
 
 
+def groups_of(tasks: Sequence[Judged], part: Part) -> dict[str, NDArray[np.int64]]:
+    """Return by task which of the part's images are alike, where that is known."""
+    found = {judged.name: judged.task.parts[part].groups for judged in tasks}
+    return {name: groups for name, groups in found.items() if groups is not None}
+
+
 def judge(module: nn.Module, judged: Judged, part: Part) -> Correct:
     """Return (N,) for each image of the part: whether the largest logit is its label's."""
     examples = judged.task.parts[part]

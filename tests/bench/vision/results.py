@@ -1,7 +1,8 @@
 """results.json: everything the table, the figures and the page are made from, as plain data.
 
     {"format": 1, "made", "machine": {...}, "part": "test",
-     "tasks": [{"name", "classes", "images": {"train", "validation", "test"}, "scale",
+     "tasks": [{"name", "classes", "images": {"train", "validation", "test"},
+                "groups": {of images that are alike; as "images"}, "scale",
                 "training": {"protocol", "loss_by_epoch", "cpu_seconds", "wall_seconds"}}],
      "contenders": [{"name", "group", "method", "seeds",
                      "tasks": {TASK: {"value", "error"}}, "mean": {"value", "error"},
@@ -14,7 +15,8 @@
      "left_out": {METHOD: reason}}
 
 A cost is {"cpu_seconds", "wall_seconds", "peak_memory_bytes", "flops"}: means over seeds, the
-peak the largest. Accuracies and shares are ratios from 0 to 1.
+peak the largest. Accuracies and shares are ratios from 0 to 1, their errors cluster-robust over
+the groups of images.
 """
 
 import os
@@ -25,15 +27,18 @@ from datetime import UTC, datetime
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import torch
 
 from fda_core.engine.device import describe_device
 from tests.bench.vision.contenders import BASE, INDIVIDUAL, Contender
-from tests.bench.vision.evaluate import Judged
+from tests.bench.vision.evaluate import Judged, groups_of
 from tests.bench.vision.merging import Cost, Merged
-from tests.bench.vision.task import Part
+from tests.bench.vision.task import Examples, Part
 from tests.bench.vision.uncertainty import (
+    NO_GROUPS,
     Estimate,
+    GroupsOf,
     Runs,
     accuracy,
     mean_accuracy,
@@ -65,13 +70,16 @@ def document(
     """Return the whole as plain data. The base's and the experts' rows must be among them."""
     individual = next(row for row in rows if row.contender == INDIVIDUAL)
     best = best_merge(rows)
+    groups = groups_of(tasks, part)
     return {
         "format": FORMAT,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": _machine(),
         "part": part,
         "tasks": [_task(judged, training[judged.name]) for judged in tasks],
-        "contenders": [_contender(row, individual=individual, best=best) for row in rows],
+        "contenders": [
+            _contender(row, individual=individual, best=best, groups=groups) for row in rows
+        ],
         "left_out": dict(left_out),
     }
 
@@ -82,25 +90,28 @@ def best_merge(rows: Sequence[Row]) -> Row | None:
     return max(merges, key=lambda row: mean_accuracy(row.runs).value, default=None)
 
 
-def share_of(runs: Runs, whole: Runs) -> Estimate:
+def share_of(runs: Runs, whole: Runs, groups: GroupsOf = NO_GROUPS) -> Estimate:
     """Return the mean accuracy as a share of another's; its error is the paired difference's."""
     reference = mean_accuracy(whole).value
-    error = mean_difference(runs, whole).error / reference
+    error = mean_difference(runs, whole, groups).error / reference
     return Estimate(value=mean_accuracy(runs).value / reference, error=error)
 
 
-def _contender(row: Row, *, individual: Row, best: Row | None) -> dict[str, Any]:
-    gap = mean_difference(row.runs, best.runs) if best else None
+def _contender(row: Row, *, individual: Row, best: Row | None, groups: GroupsOf) -> dict[str, Any]:
+    gap = mean_difference(row.runs, best.runs, groups) if best else None
     return {
         "name": row.contender.name,
         "group": row.contender.group,
         "method": dict(row.contender.method) if row.contender.method else None,
         "seeds": list(row.contender.seeds),
-        "tasks": {task: asdict(accuracy(outcomes)) for task, outcomes in row.runs.items()},
-        "mean": asdict(mean_accuracy(row.runs)),
+        "tasks": {
+            task: asdict(accuracy(outcomes, groups.get(task)))
+            for task, outcomes in row.runs.items()
+        },
+        "mean": asdict(mean_accuracy(row.runs, groups)),
         "seed_means": seed_means(row.runs),
         "seed_error": seed_error(row.runs),
-        "share": asdict(share_of(row.runs, individual.runs)),
+        "share": asdict(share_of(row.runs, individual.runs, groups)),
         "gap": asdict(gap) if gap else None,
         "is_level_with_best": gap is not None and bool(row.merges) and _is_level(gap),
         "merge": _cost([merged.cost for merged in row.merges]),
@@ -134,9 +145,14 @@ def _task(judged: Judged, training: Mapping[str, Any]) -> dict[str, Any]:
         "name": judged.name,
         "classes": len(judged.task.classes),
         "images": {part: len(examples) for part, examples in judged.task.parts.items()},
+        "groups": {part: _groups(examples) for part, examples in judged.task.parts.items()},
         "scale": judged.head.scale,
         "training": dict(training),
     }
+
+
+def _groups(examples: Examples) -> int:
+    return len(examples if examples.groups is None else np.unique(examples.groups))
 
 
 def _machine() -> dict[str, Any]:

@@ -19,7 +19,7 @@ import numpy as np
 from tests.bench.vision.backbone import base_of
 from tests.bench.vision.catalogue import DEFAULT_CACHE, TASKS, load_task
 from tests.bench.vision.contenders import BASE, INDIVIDUAL, Contender, contenders, left_out
-from tests.bench.vision.evaluate import Correct, Judged, evaluate
+from tests.bench.vision.evaluate import Correct, Judged, evaluate, groups_of
 from tests.bench.vision.experts import expert_folder, expert_of, make_experts, training_of
 from tests.bench.vision.heads import head_of
 from tests.bench.vision.merging import Merged, Models, drop_weights, is_merged, merge
@@ -118,7 +118,8 @@ def run(suite: Suite, only: Sequence[str]) -> None:
     for number, contender in enumerate(chosen, 1):
         began, there = time.perf_counter(), is_there(suite, contender)
         row = row_of(suite, contender)
-        _tell(row, f"[{number}/{len(chosen)}]", time.perf_counter() - began, there=there)
+        where = f"[{number}/{len(chosen)}]"
+        _tell(suite, row, where, time.perf_counter() - began, there=there)
     present = [c for c in everyone if is_there(suite, c)]
     rows = [row_of(suite, contender) for contender in present]
     found = document(
@@ -134,8 +135,8 @@ def run(suite: Suite, only: Sequence[str]) -> None:
     print(table)
 
 
-def _tell(row: Row, where: str, seconds: float, *, there: bool) -> None:
-    mean = mean_accuracy(row.runs)
+def _tell(suite: Suite, row: Row, where: str, seconds: float, *, there: bool) -> None:
+    mean = mean_accuracy(row.runs, groups_of(suite.tasks, suite.part))
     said = f"{where} {row.contender.name}: {100 * mean.value:.1f} ± {100 * mean.error:.1f} %"
     if row.merges:
         costs = ", ".join(f"{merged.cost.cpu_seconds:.1f}" for merged in row.merges)

@@ -81,7 +81,9 @@ def cut(name: str, pool: Pool, sizes: Sizes) -> Task:
         name=name,
         classes=pool.classes,
         parts={
-            part: Examples(images=pool.images[rows], labels=pool.labels[rows])
+            part: Examples(
+                images=pool.images[rows], labels=pool.labels[rows], groups=pool.groups[rows]
+            )
             for part, rows in parts_of(pool, sizes).items()
         },
     )

@@ -57,11 +57,13 @@ def _cost(cost: Mapping[str, float] | None) -> list[str]:
 
 
 def _caption(results: Mapping[str, Any]) -> str:
-    machine, tasks = results["machine"], results["tasks"]
-    images = sum(task["images"][results["part"]] for task in tasks)
+    machine, tasks, part = results["machine"], results["tasks"], results["part"]
+    images = sum(task["images"][part] for task in tasks)
+    groups = sum(task.get("groups", task["images"])[part] for task in tasks)
     return (
         f"Accuracy in percent on the {results['part']} parts of {len(tasks)} tasks "
-        f"({images} images); {results['made'][:10]}, {machine['processor']}, one core, "
+        f"({images} images in {groups} groups of alike ones); "
+        f"{results['made'][:10]}, {machine['processor']}, one core, "
         f"torch {machine['torch']}."
     )
 
@@ -72,8 +74,10 @@ def _notes(results: Mapping[str, Any]) -> list[str]:
     seeds = f"{most} seeds" if most > 1 else "seeds (none of them is here)"
     return [
         f"`{LEVEL}` marks merges that are not worse than the best by more than two standard "
-        "errors of the difference, paired by image. Standard errors are over test images and, "
-        f"for random methods, over {seeds}. Share is of the individual experts' mean.",
+        "errors of the difference, paired by image. Standard errors are cluster-robust over "
+        "groups of test images that are alike (frames of one sprite, fonts of one character, "
+        f"blocks of one picture) and, for random methods, over {seeds}. Share is of the "
+        "individual experts' mean.",
         "",
         "Stage I is constructing anchors, stage II all the rest: CPU-seconds of the whole "
         "command on one thread, start-up included, and its largest resident memory; FLOPs are "

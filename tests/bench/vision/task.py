@@ -14,10 +14,15 @@ Part = Literal["train", "validation", "test"]
 
 @dataclass(frozen=True, kw_only=True)
 class Examples:
-    """Images (N, 56, 56, 3) uint8 RGB and their class numbers (N,) int64."""
+    """Images (N, 56, 56, 3) uint8 RGB and their class numbers (N,) int64.
+
+    `groups` (N,) int64 tells pictures that are alike (the fonts of one character), for standard
+    errors; without it every picture stands for itself.
+    """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
+    groups: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

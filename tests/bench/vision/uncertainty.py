@@ -3,11 +3,15 @@
 Two things vary: which images the test part happens to have, and, where a method is random,
 its seed. With c_i the share of seeds that get image i right:
 
-- an accuracy is the mean of c over a task's images, with variance var(c) / n; for one seed
-  that is the binomial p (1 − p) / n;
-- a difference of two models on the same images is the mean of d_i = a_i − b_i, with variance
-  var(d) / n; for one seed each that is (n10 + n01 − (n10 − n01)² / n) / n², from the counts of
-  images that one alone gets right;
+- an accuracy is the mean of c over a task's images, a difference of two models on the same
+  images the mean of d_i = a_i − b_i. With r_i the distance of image i from that mean, its
+  variance is Σ_g (Σ_{i in g} r_i)² / n² over groups g of images that are alike (frames of one
+  sprite, fonts of one character): the sandwich estimate for clusters, without a correction for
+  few of them. It is as large as the data say: pictures of a group that are right and wrong
+  together count as one;
+- where every image is a group by itself that is var(c) / n, for one seed the binomial
+  p (1 − p) / n; and var(d) / n, for one seed each (n10 + n01 − (n10 − n01)² / n) / n², from the
+  counts of images that one alone gets right;
 - a mean over tasks has the sum of the tasks' variances over T²: tasks are the benchmark and no
   sample of one;
 - the seeds add the variance of their means over tasks, divided by their number. Part of it is
@@ -19,6 +23,7 @@ Nothing is called better within two standard errors.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +32,12 @@ Outcomes = NDArray[np.bool_]
 """(seeds, images) of one task: which images were right."""
 Runs = Mapping[str, Outcomes]
 """The outcomes by task; equally many seeds in each."""
+Groups = NDArray[np.int64]
+"""(images,) of one task: which of them are alike."""
+GroupsOf = Mapping[str, Groups]
+"""By task; in a task that is not there every image is a group by itself."""
+
+NO_GROUPS: GroupsOf = MappingProxyType({})
 
 ERRORS_APART = 2.0
 
@@ -43,35 +54,35 @@ class Estimate:
         return self.value > ERRORS_APART * self.error
 
 
-def accuracy(outcomes: Outcomes) -> Estimate:
+def accuracy(outcomes: Outcomes, groups: Groups | None = None) -> Estimate:
     """Return the share of images that are right in one task, over seeds."""
-    return _mean(outcomes.mean(axis=0, dtype=np.float64))
+    return _mean(outcomes.mean(axis=0, dtype=np.float64), groups)
 
 
-def difference(a: Outcomes, b: Outcomes) -> Estimate:
+def difference(a: Outcomes, b: Outcomes, groups: Groups | None = None) -> Estimate:
     """Return the accuracy of `a` less that of `b` on the same images of one task."""
     if a.shape[1] != b.shape[1]:
         raise ValueError(f"{a.shape[1]} and {b.shape[1]} images cannot be compared in pairs")
-    return _mean(a.mean(axis=0, dtype=np.float64) - b.mean(axis=0, dtype=np.float64))
+    return _mean(a.mean(axis=0, dtype=np.float64) - b.mean(axis=0, dtype=np.float64), groups)
 
 
-def mean_accuracy(runs: Runs) -> Estimate:
+def mean_accuracy(runs: Runs, groups: GroupsOf = NO_GROUPS) -> Estimate:
     """Return the mean of a model's accuracies over tasks, seeds counted in its error."""
-    found = _over_tasks([accuracy(outcomes) for outcomes in runs.values()])
-    return _with_seeds(found, seed_error(runs))
+    found = [accuracy(outcomes, groups.get(task)) for task, outcomes in runs.items()]
+    return _with_seeds(_over_tasks(found), seed_error(runs))
 
 
-def mean_difference(a: Runs, b: Runs) -> Estimate:
+def mean_difference(a: Runs, b: Runs, groups: GroupsOf = NO_GROUPS) -> Estimate:
     """Return the mean over tasks of `a` less `b`, paired by image, seeds counted in its error."""
     if set(a) != set(b):
         raise ValueError(f"different tasks cannot be compared: {sorted(set(a) ^ set(b))}")
-    found = _over_tasks([difference(a[task], b[task]) for task in a])
+    found = _over_tasks([difference(a[task], b[task], groups.get(task)) for task in a])
     return _with_seeds(found, seed_error(a), seed_error(b))
 
 
-def better(a: Runs, b: Runs) -> bool:
+def better(a: Runs, b: Runs, groups: GroupsOf = NO_GROUPS) -> bool:
     """Say whether `a` is better than `b` on the mean over tasks, by more than two errors."""
-    return mean_difference(a, b).is_above_zero()
+    return mean_difference(a, b, groups).is_above_zero()
 
 
 def seed_means(runs: Runs) -> list[float]:
@@ -92,9 +103,16 @@ def standard_error(values: Sequence[float]) -> float:
     return float(np.std(values, ddof=1)) / sqrt(len(values))
 
 
-def _mean(values: NDArray[np.float64]) -> Estimate:
-    error = sqrt(float(np.var(values)) / len(values))
-    return Estimate(value=float(values.mean()), error=error)
+def _mean(values: NDArray[np.float64], groups: Groups | None) -> Estimate:
+    """Return the mean of values (n,) and its error, robust to groups (n,) of alike ones."""
+    value, count = float(values.mean()), len(values)
+    apart = values - value
+    if groups is not None:
+        if len(groups) != count:
+            raise ValueError(f"{count} images have {len(groups)} groups")
+        _, members = np.unique(groups, return_inverse=True)
+        apart = np.bincount(members, weights=apart)
+    return Estimate(value=value, error=sqrt(float(apart @ apart)) / count)
 
 
 def _over_tasks(estimates: Sequence[Estimate]) -> Estimate:

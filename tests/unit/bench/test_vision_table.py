@@ -37,7 +37,8 @@ def found() -> dict[str, object]:
     said = document(
         rows, TASKS, part="test", training={}, left_out={"slerp": "merges at most 2 models"}
     )
-    said["tasks"] = [{"name": "mnist", "classes": 10, "images": {"test": 400}}]
+    counts = {"images": {"test": 400}, "groups": {"test": 90}}
+    said["tasks"] = [{"name": "mnist", "classes": 10, **counts}]
     return said
 
 
@@ -71,3 +72,5 @@ def test_the_table_has_a_row_for_each_contender_and_says_what_is_left_out() -> N
     assert len(rows) == 1 + 5
     assert "| tsvm | 80.0 | 80.0 ± 2.0 ≈ | 88.9 % | – | – | – | 3 | 400 | 2 |" in text
     assert "slerp merges at most 2 models" in text
+    assert "(400 images in 90 groups of alike ones)" in text
+    assert "cluster-robust" in text

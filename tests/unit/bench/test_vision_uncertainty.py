@@ -92,6 +92,55 @@ def test_models_judged_on_different_images_are_refused() -> None:
         mean_difference({"a": outcomes("1")}, {"b": outcomes("1")})
 
 
+def test_groups_of_one_change_nothing() -> None:
+    a, b = outcomes("1110100111"), outcomes("1010110101")
+    alone = np.array([7, 3, 9, 1, 0, 2, 40, 5, 6, 8])
+    found = accuracy(a, alone)
+    assert (found.value, found.error) == pytest.approx((0.7, sqrt(0.7 * 0.3 / 10)))
+    assert difference(a, b, alone).error == pytest.approx(difference(a, b).error)
+
+
+def test_each_image_twice_in_a_group_of_its_own_tells_no_more_than_once() -> None:
+    """An error that takes the copies for new images is too small by the root of two."""
+    once, other = outcomes("1110100111"), outcomes("1010110101")
+    twice, pairs = np.tile(once, 2), np.tile(np.arange(10), 2)
+    assert accuracy(twice, pairs).error == pytest.approx(accuracy(once).error)
+    assert accuracy(twice, pairs).error == pytest.approx(sqrt(2) * accuracy(twice).error)
+    paired = difference(twice, np.tile(other, 2), pairs)
+    assert paired.error == pytest.approx(sqrt(2) * difference(twice, np.tile(other, 2)).error)
+
+
+def test_groups_of_uneven_size_follow_the_sandwich() -> None:
+    found = accuracy(outcomes("111011"), np.array([5, 5, 5, 9, 9, 2]))
+    residuals = [3 * (1 / 6), -5 / 6 + 1 / 6, 1 / 6]
+    assert found.error == pytest.approx(sqrt(sum(r**2 for r in residuals)) / 6)
+
+
+def test_groups_count_in_means_over_tasks_and_in_what_is_better() -> None:
+    a, b = {"t": outcomes("1" * 55 + "0" * 45)}, {"t": outcomes("1" * 50 + "0" * 50)}
+    together = {"t": np.repeat(np.arange(20), 5)}
+    assert better(a, b)
+    assert not better(a, b, together)
+    assert mean_accuracy(a, together).error > mean_accuracy(a).error
+    assert mean_difference(a, b, {"other": together["t"]}) == mean_difference(a, b)
+
+
+def test_groups_of_other_images_are_refused() -> None:
+    with pytest.raises(ValueError, match="3 images have 2 groups"):
+        accuracy(outcomes("110"), np.array([0, 1]))
+
+
+def test_two_errors_cover_groups_that_are_right_or_wrong_together() -> None:
+    numbers, inside, naive = np.random.default_rng(1), 0, 0
+    groups = np.repeat(np.arange(100), 4)
+    for _ in range(400):
+        drawn = np.repeat(numbers.random((1, 100)) < 0.8, 4, axis=1)
+        inside += abs(accuracy(drawn, groups).value - 0.8) <= 2 * accuracy(drawn, groups).error
+        naive += abs(accuracy(drawn).value - 0.8) <= 2 * accuracy(drawn).error
+    assert 0.92 < inside / 400 < 0.98
+    assert naive / 400 < 0.75
+
+
 def test_two_errors_cover_what_is_drawn() -> None:
     numbers = np.random.default_rng(0)
     inside = 0

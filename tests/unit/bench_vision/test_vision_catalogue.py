@@ -20,6 +20,7 @@ def task() -> Task:
             part: Examples(
                 images=rng.integers(0, 256, (size, SIDE, SIDE, 3)).astype(np.uint8),
                 labels=np.arange(size) % 2,
+                groups=None if part == "train" else np.arange(size) // 2,
             )
             for part, size in zip(PARTS, (6, 2, 4), strict=True)
         },
@@ -35,6 +36,10 @@ def test_a_task_is_read_as_it_was_written(tmp_path: Path, task: Task) -> None:
         assert read.parts[part].labels.dtype == np.int64
         np.testing.assert_array_equal(read.parts[part].images, task.parts[part].images)
         np.testing.assert_array_equal(read.parts[part].labels, task.parts[part].labels)
+        if part == "train":
+            assert read.parts[part].groups is None
+        else:
+            np.testing.assert_array_equal(read.parts[part].groups, task.parts[part].groups)
     assert [file.name for file in (tmp_path / "tasks").iterdir()] == ["two.npz"]
 
 

@@ -60,6 +60,15 @@ def test_quotas_are_met_where_there_is_plenty() -> None:
         np.testing.assert_array_equal(np.bincount(task.parts[part].labels), [count, count])
 
 
+def test_each_picture_keeps_its_group() -> None:
+    groups = [1000 + code // 3 for code in range(180)]
+    task = cut("x", _pool([0] * 90 + [1] * 90, groups), Sizes(train=40, validation=10, test=20))
+    for part in PARTS:
+        examples = task.parts[part]
+        assert examples.groups is not None
+        assert examples.groups.tolist() == [groups[code] for code in _codes(examples.images)]
+
+
 def test_a_short_class_gives_up_test_pictures_first() -> None:
     sizes = Sizes(train=120, validation=40, test=100)
     np.testing.assert_allclose(sizes.shares(1000), [120, 40, 100])
