@@ -21,7 +21,7 @@ export CONSTRAINTS
 export OMP_WAIT_POLICY ?= PASSIVE
 export KMP_BLOCKTIME ?= 0
 
-.PHONY: help setup demo test lint unit bench bench-vision bench-merges bench-plan bench-s3 bench-growth bench-service soak chaos prove-control parity secrets format clean
+.PHONY: help setup demo test lint unit bench bench-vision bench-ablations bench-merges bench-plan bench-s3 bench-growth bench-service soak chaos prove-control parity secrets format clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -70,6 +70,9 @@ bench: $(VENV)/test.done  ## Time construction against the naive reference
 
 bench-vision: $(VENV)/bench.done  ## Merge eight real vision tasks with every method, and judge (VISION=--only ties)
 	@$(BIN)/python -m tests.bench.vision $(VISION)
+
+bench-ablations: $(VENV)/bench.done  ## Vary FDA's settings one by one on three vision tasks (ABLATIONS=--only init)
+	@$(BIN)/python -m tests.bench.vision.ablations $(ABLATIONS)
 
 $(MERGEKIT_VENV)/done: | $(VENV)/bin/python
 	@$(VENV)/bin/python -m venv $(MERGEKIT_VENV)

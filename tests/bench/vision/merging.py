@@ -110,8 +110,11 @@ class _Ran:
 
 
 def _construct(method: Mapping[str, Any], models: Models, *, seed: int, cache: Path) -> _Ran:
+    """Run the first stage alone; its model is the base, so only the result stays."""
     alone = {**method, "start": "base", "adapt": {"epochs": 0}}
-    return _merge(alone, models, seed=seed, cache=cache, constructs=True)
+    found = _merge(alone, models, seed=seed, cache=cache, constructs=True)
+    shutil.rmtree(found.folder / OUTPUT, ignore_errors=True)
+    return found
 
 
 def _merge(

@@ -74,9 +74,11 @@ def document(
     return {
         "format": FORMAT,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": _machine(),
+        "machine": machine(),
         "part": part,
-        "tasks": [_task(judged, training[judged.name]) for judged in tasks],
+        "tasks": [
+            {**task_facts(judged), "training": dict(training[judged.name])} for judged in tasks
+        ],
         "contenders": [
             _contender(row, individual=individual, best=best, groups=groups) for row in rows
         ],
@@ -114,8 +116,8 @@ def _contender(row: Row, *, individual: Row, best: Row | None, groups: GroupsOf)
         "share": asdict(share_of(row.runs, individual.runs, groups)),
         "gap": asdict(gap) if gap else None,
         "is_level_with_best": gap is not None and bool(row.merges) and _is_level(gap),
-        "merge": _cost([merged.cost for merged in row.merges]),
-        "construct": _cost([m.construction for m in row.merges if m.construction is not None]),
+        "merge": cost_of([merged.cost for merged in row.merges]),
+        "construct": cost_of([m.construction for m in row.merges if m.construction is not None]),
         "alignment": _mean([m.alignment for m in row.merges if m.alignment is not None]),
         "weights": [merged.weights for merged in row.merges],
     }
@@ -129,7 +131,8 @@ def _mean(values: Sequence[float]) -> float | None:
     return fmean(values) if values else None
 
 
-def _cost(costs: Sequence[Cost]) -> dict[str, float] | None:
+def cost_of(costs: Sequence[Cost]) -> dict[str, float] | None:
+    """Return the mean cost and the largest peak as plain data; None without any."""
     if not costs:
         return None
     return {
@@ -140,14 +143,14 @@ def _cost(costs: Sequence[Cost]) -> dict[str, float] | None:
     }
 
 
-def _task(judged: Judged, training: Mapping[str, Any]) -> dict[str, Any]:
+def task_facts(judged: Judged) -> dict[str, Any]:
+    """Return what a task is: classes, images and groups by part, the scale of its head."""
     return {
         "name": judged.name,
         "classes": len(judged.task.classes),
         "images": {part: len(examples) for part, examples in judged.task.parts.items()},
         "groups": {part: _groups(examples) for part, examples in judged.task.parts.items()},
         "scale": judged.head.scale,
-        "training": dict(training),
     }
 
 
@@ -155,7 +158,8 @@ def _groups(examples: Examples) -> int:
     return len(examples if examples.groups is None else np.unique(examples.groups))
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """Return what figures of time depend on."""
     return {
         "processor": describe_device(torch.device("cpu")).removeprefix("cpu "),
         "cores": os.cpu_count(),

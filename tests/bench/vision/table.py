@@ -19,11 +19,12 @@ def markdown(results: Mapping[str, Any]) -> str:
     head = ["method", *tasks, "mean ± s.e.", "share", "I: CPU s", "MB", "TFLOP"]
     head += ["II: CPU s", "MB", "TFLOP"]
     rows = [_row(contender, tasks) for contender in results["contenders"]]
-    lines = [_line(head), "|---|" + "---:|" * (len(head) - 1), *map(_line, rows)]
+    lines = [line(head), "|---|" + "---:|" * (len(head) - 1), *map(line, rows)]
     return "\n".join([_caption(results), "", *lines, "", *_notes(results)]) + "\n"
 
 
-def _line(cells: Sequence[str]) -> str:
+def line(cells: Sequence[str]) -> str:
+    """Return a row of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 

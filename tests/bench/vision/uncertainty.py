@@ -80,6 +80,22 @@ def mean_difference(a: Runs, b: Runs, groups: GroupsOf = NO_GROUPS) -> Estimate:
     return _with_seeds(found, seed_error(a), seed_error(b))
 
 
+def contrast(terms: Sequence[tuple[float, Runs]], groups: GroupsOf = NO_GROUPS) -> Estimate:
+    """Return a weighted sum of means over tasks, paired by image wherever tasks are the same.
+
+    Each mean is over the tasks its runs have. `[(1, a), (-1, b)]` is `mean_difference`.
+    """
+    by_task: dict[str, NDArray[np.float64]] = {}
+    for weight, runs in terms:
+        for task, outcomes in runs.items():
+            part = weight / len(runs) * outcomes.mean(axis=0, dtype=np.float64)
+            by_task[task] = by_task[task] + part if task in by_task else part
+    found = [_mean(values, groups.get(task)) for task, values in by_task.items()]
+    value = sum(estimate.value for estimate in found)
+    images = Estimate(value=value, error=sqrt(sum(estimate.error**2 for estimate in found)))
+    return _with_seeds(images, *(weight * seed_error(runs) for weight, runs in terms))
+
+
 def better(a: Runs, b: Runs, groups: GroupsOf = NO_GROUPS) -> bool:
     """Say whether `a` is better than `b` on the mean over tasks, by more than two errors."""
     return mean_difference(a, b, groups).is_above_zero()

@@ -8,6 +8,7 @@ import pytest
 from tests.bench.vision.uncertainty import (
     accuracy,
     better,
+    contrast,
     difference,
     mean_accuracy,
     mean_difference,
@@ -139,6 +140,22 @@ def test_two_errors_cover_groups_that_are_right_or_wrong_together() -> None:
         naive += abs(accuracy(drawn).value - 0.8) <= 2 * accuracy(drawn).error
     assert 0.92 < inside / 400 < 0.98
     assert naive / 400 < 0.75
+
+
+def test_a_contrast_of_two_is_their_difference() -> None:
+    a = {"one": outcomes("1110", "1100"), "two": outcomes("111110", "101010")}
+    b = {"one": outcomes("1000", "1101"), "two": outcomes("100110", "101110")}
+    groups = {"two": np.array([0, 0, 1, 1, 2, 2])}
+    found, said = contrast([(1.0, a), (-1.0, b)], groups), mean_difference(a, b, groups)
+    assert (found.value, found.error) == pytest.approx((said.value, said.error))
+
+
+def test_a_contrast_pairs_images_of_the_tasks_that_terms_share() -> None:
+    """The mean over one task less the mean over it and another: half of the first cancels."""
+    one, both = {"t": outcomes("1100")}, {"t": outcomes("1100"), "u": outcomes("1110")}
+    found = contrast([(1.0, one), (-1.0, both)])
+    assert found.value == pytest.approx(0.5 - (0.5 + 0.75) / 2)
+    assert found.error == pytest.approx(sqrt(0.25 * 0.25 / 4 + 0.25 * (0.75 * 0.25) / 4))
 
 
 def test_two_errors_cover_what_is_drawn() -> None:
