@@ -95,9 +95,9 @@ def panel(title: str, note: str, drawing: Markup) -> Markup:
     )
 
 
-def panels(parts: Iterable[Markup]) -> Markup:
-    """Return small charts side by side, as many as fit."""
-    return element("div", join(parts), class_="panels")
+def panels(parts: Iterable[Markup], *, wide: bool = False) -> Markup:
+    """Return small charts side by side, as many as fit: three on a wide screen, or two."""
+    return element("div", join(parts), class_="panels wide" if wide else "panels")
 
 
 def _cells(row: Sequence[str]) -> Iterable[Markup]:

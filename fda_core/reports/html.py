@@ -5,12 +5,9 @@ fetched. The same inputs give the same bytes.
 """
 
 from collections.abc import Sequence
-from importlib import resources
-from typing import NamedTuple
 
 from fda_core.contract.artifacts import Manifest, Metrics
 from fda_core.contract.plan import Plan
-from fda_core.reports.drawing.colours import dark_rules, light_rules
 from fda_core.reports.drawing.column_grid import ColumnGrid, column_grid
 from fda_core.reports.drawing.markup import Markup, element, join
 from fda_core.reports.figures import Absent, Figure, Table, details, render_figure, render_table
@@ -20,50 +17,20 @@ from fda_core.reports.figures_cost import cost_figures, unit_table
 from fda_core.reports.figures_task_vectors import task_vector_figures
 from fda_core.reports.headline import render_headline
 from fda_core.reports.ingredients import render_ingredients
+from fda_core.reports.page import Section, render_page
 from fda_core.reports.public_names import model_name
 from fda_core.reports.quantities import count, size
 from fda_core.reports.settings import PAPER_TITLE, PAPER_URL, is_fda, output_name
 
 
-class Section(NamedTuple):
-    """A part of the page that the navigation leads to."""
-
-    id: str
-    title: str
-    content: Markup
-
-
-_HATCH = Markup(
-    '<svg class="defs" width="0" height="0" aria-hidden="true"><defs>'
-    '<pattern id="na" width="6" height="6" patternUnits="userSpaceOnUse" '
-    'patternTransform="rotate(45)"><rect class="na-ground" width="6" height="6"/>'
-    '<rect class="na-line" width="2" height="6"/></pattern></defs></svg>'
-)
-
-
 def render_report(plan: Plan, metrics: Metrics, manifest: Manifest) -> str:
     """Return the whole page."""
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", f"{output_name(plan)}: merge report"),
-        element("style", _style(metrics)),
-    )
-    body = element("body", _HATCH, _page(plan, metrics, manifest), element("script", _script()))
-    return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
-
-
-def _page(plan: Plan, metrics: Metrics, manifest: Manifest) -> Markup:
-    sections = _sections(plan, metrics, manifest)
-    links = join(element("a", part.title, href=f"#{part.id}") for part in sections)
-    return element(
-        "main",
+    return render_page(
+        f"{output_name(plan)}: merge report",
         render_headline(plan, metrics, manifest),
-        element("nav", links, aria_label="Sections"),
-        join(element("section", element("h2", p.title), p.content, id=p.id) for p in sections),
-        _foot(),
+        sections=_sections(plan, metrics, manifest),
+        footer="Every number here is also in merge_metrics.json and merge_manifest.json.",
+        lines=metrics.layers,
     )
 
 
@@ -146,22 +113,3 @@ def _outputs(manifest: Manifest) -> Table:
         for path, file in sorted(manifest.outputs.items())
     ]
     return Table(head=("file", "size", "sha256"), rows=rows)
-
-
-def _foot() -> Markup:
-    text = "Every number here is also in merge_metrics.json and merge_manifest.json."
-    return element("footer", element("p", text))
-
-
-def _style(metrics: Metrics) -> Markup:
-    lines = metrics.layers
-    dark = f"@media screen and (prefers-color-scheme:dark){{{dark_rules(lines)}}}"
-    return Markup(_data("report.css") + light_rules(lines) + dark)
-
-
-def _script() -> Markup:
-    return Markup(_data("report.js"))
-
-
-def _data(name: str) -> str:
-    return resources.files("fda_core.reports").joinpath(name).read_text(encoding="utf-8")

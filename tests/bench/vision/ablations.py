@@ -31,7 +31,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.bench.vision import ablation_points
+from tests.bench.vision import ablation_points, report
 from tests.bench.vision.ablation_claims import findings, gap, gap_findings
 from tests.bench.vision.ablation_points import GROUPS, Point, points
 from tests.bench.vision.ablation_tables import markdown
@@ -102,6 +102,7 @@ def run(suite: Suite, only: Sequence[str]) -> None:
         if not there or number == len(chosen):
             write(suite, individual)
     print((suite.cache / "ablations.md").read_text())
+    print(f"figures: {report.write(suite.cache)}")
 
 
 def write(suite: Suite, individual: Runs) -> None:

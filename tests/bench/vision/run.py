@@ -1,4 +1,4 @@
-"""One command for the whole benchmark: data, base, heads, experts, merges, judgement, table.
+"""One command for the whole benchmark: data, base, heads, experts, merges, judgement, table, page.
 
     python -m tests.bench.vision [--cache bench-output/vision] [--only NAME ...] [--part test]
 
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.bench.vision import report
 from tests.bench.vision.backbone import base_of
 from tests.bench.vision.catalogue import DEFAULT_CACHE, TASKS, load_task
 from tests.bench.vision.contenders import BASE, INDIVIDUAL, Contender, contenders, left_out
@@ -133,6 +134,7 @@ def run(suite: Suite, only: Sequence[str]) -> None:
     write_text(suite.cache / "results.json", json.dumps(found, indent=1) + "\n")
     write_text(suite.cache / "table.md", table)
     print(table)
+    print(f"figures: {report.write(suite.cache)}")
 
 
 def _tell(suite: Suite, row: Row, where: str, seconds: float, *, there: bool) -> None:

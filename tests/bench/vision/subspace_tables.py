@@ -16,7 +16,7 @@ from tests.bench.vision.table import line
 from tests.bench.vision.uncertainty import Estimate, standard_error
 
 CLAIMS: tuple[tuple[str, str, float], ...] = (
-    ("the effective rank falls: spectra become long-tailed", "effective_rank", -1.0),
+    ("the effective rank falls (a longer tail)", "effective_rank", -1.0),
     ("the strongest fifth of the directions gains energy", "head_energy", 1.0),
     ("the strongest directions come nearer to those of real features", "similarity", 1.0),
 )
@@ -37,6 +37,7 @@ def findings(anchors: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             found.append(
                 {
                     "claim": claim,
+                    "of": key,
                     "init": init,
                     "optimiser": optimiser,
                     "difference": asdict(estimate),

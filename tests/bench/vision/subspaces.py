@@ -15,7 +15,7 @@ subspaces.md written under the cache:
                   "stages": [{"steps", "alignment" | null, "effective_rank", "head_energy",
                               "similarity", "spectrum"}],
                   "size", "chance"}],
-     "findings": [{"claim", "init", "optimiser", "difference": {"value", "error"}, "cells",
+     "findings": [{"claim", "of", "init", "optimiser", "difference": {"value", "error"}, "cells",
                    "verdict"}]}
 
 `head_energy` is the share of the strongest fifth of the directions, `similarity` tr(P P̂)/k of
@@ -44,6 +44,7 @@ from fda_core.blocks.block import build_block
 from fda_core.checkpoints.layers import family_of
 from fda_core.engine import seeds
 from fda_core.engine.device import fast_float32, float32_kernel
+from tests.bench.vision import report
 from tests.bench.vision.ablation_points import SUB_SUITE, reference
 from tests.bench.vision.catalogue import DEFAULT_CACHE
 from tests.bench.vision.content_keys import key_of, task_key
@@ -230,6 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     write_text(suite.cache / "subspaces.json", json.dumps(found) + "\n")
     write_text(suite.cache / "subspaces.md", text)
     print(text)
+    print(f"figures: {report.write(suite.cache)}")
 
 
 if __name__ == "__main__":
