@@ -63,16 +63,9 @@ class Tower:
         modules = self.modules_of(part)
         return bool(modules) and all(name.startswith(f"{self.mlp}.") for name in modules)
 
-    def reads_input(self, part: str, scope: Scope) -> bool:
-        """Say whether a matrix inside the scope reads what the scope is given, before any norm.
-
-        Of an MLP alone all do but the last it binds, which leads back to the layer's width.
-        """
-        path = part.rpartition(".")[0]
-        if scope == "layer":
-            return path in self.entry
-        last = [name for name in self.bindings if self.holds(f"{name}.weight", scope)][-1:]
-        return path not in last
+    def reads_input(self, part: str) -> bool:
+        """Say whether a matrix inside a layer reads the layer's input itself, before any norm."""
+        return part.rpartition(".")[0] in self.entry
 
     def is_transposed(self, part: str) -> bool:
         """Say whether a tensor inside a layer is a matrix stored (inputs, outputs)."""

@@ -7,13 +7,15 @@ from math import ceil
 from fda_core.checkpoints.layers import Scope, Tower
 from fda_core.contract.plan import PlannedTensor
 from fda_core.engine.costs import passes
-from fda_core.engine.costs.passes import Passes, Traffic
+from fda_core.engine.costs.passes import Kind, Passes, Traffic
 from fda_core.engine.costs.shapes import attention_heads, attention_width, numel
 from fda_core.engine.costs.work import Work
 
 ACTIVATIONS = ("hidden_act", "activation", "activation_function", "hidden_activation")
 ACTIVATION_OF_BLOCK = {"clip_vision": "quick_gelu", "gpt2": "gelu_new"}
 """Where a config may leave it out and it is more than one operation."""
+ROTARY = frozenset({"llama", "mistral", "qwen2", "qwen3", "gemma2", "phi3"})
+"""Blocks with rotary positions, and norms that are several operations."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,7 @@ class LayerSize:
     heads: int
     attention_width: int
     activation: str
-    mlp_alone: bool
+    kind: Kind
 
     @property
     def weights(self) -> int:
@@ -74,17 +76,24 @@ def layer_size(
     """Return the size of a layer whose fitted tensors these are."""
     settings = tower.settings(config)
     matrices = [t for t in tensors if len(t.shape) == 2]
+
+    def reads_input(tensor: PlannedTensor) -> bool:
+        """Of an MLP, all matrices do but the one that leads back to the layer's width."""
+        if scope == "mlp":
+            return tensor.matrix_shape[0] != width
+        return tower.reads_input(tensor.part)
+
     named = next((settings[key] for key in ACTIVATIONS if isinstance(settings.get(key), str)), None)
     return LayerSize(
         matrices=tuple((t.matrix_shape[0], t.matrix_shape[1]) for t in matrices),
-        entry_weights=sum(numel(t.shape) for t in matrices if tower.reads_input(t.part, scope)),
+        entry_weights=sum(numel(t.shape) for t in matrices if reads_input(t)),
         parameters=sum(numel(t.shape) for t in tensors),
         tensors=len(tensors),
         width=width,
         heads=attention_heads(settings),
         attention_width=attention_width(settings, width=width),
         activation=str(named or ACTIVATION_OF_BLOCK.get(tower.block or "", "")),
-        mlp_alone=scope == "mlp",
+        kind="mlp" if scope == "mlp" else "rotary" if tower.block in ROTARY else "plain",
     )
 
 
@@ -114,7 +123,7 @@ def construct_step(layer: LayerSize, rows: Rows, *, pieces: int = 1) -> Work:
     parameters *= layer.parameters
     started = passes.CONSTRUCT_LAUNCHES
     dots = 2 * ceil(layer.parameters / passes.DOT_PIECE)
-    kernels = started.of_mlp if layer.mlp_alone else started.of_layer
+    kernels = started.of_layer[layer.kind]
     if pieces > 1:
         kernels = int(kernels * passes.LAUNCHES_OF_A_PIECE * pieces)
     made = products(layer, rows, many)
@@ -134,7 +143,7 @@ def adapt_epoch(layer: LayerSize, pool: Rows, *, batch: int, deltas: int) -> Wor
     batches = ceil(pool.anchors / batch)
     per_parameter = passes.COEFFICIENTS_TRAFFIC * deltas or passes.ELEMENTS_TRAFFIC
     started = passes.ADAPT_LAUNCHES
-    kernels = started.of_mlp if layer.mlp_alone else started.of_layer
+    kernels = started.of_layer[layer.kind]
     of_tensor = passes.COEFFICIENT_LAUNCHES * deltas or started.per_tensor
     made = products(layer, pool, passes.ADAPT)
     again = (batches - 1) * passes.ADAPT.weights * layer.weights * pool.item
@@ -148,7 +157,7 @@ def adapt_epoch(layer: LayerSize, pool: Rows, *, batch: int, deltas: int) -> Wor
 
 def evaluation(layer: LayerSize, pool: Rows, *, batch: int) -> Work:
     """Return one forward pass over the pooled anchors."""
-    kernels = passes.ADAPT_LAUNCHES.of_mlp if layer.mlp_alone else passes.ADAPT_LAUNCHES.of_layer
+    kernels = passes.ADAPT_LAUNCHES.of_layer[layer.kind]
     activations = _activations(layer, pool, passes.ADAPT_TRAFFIC)
     return products(layer, pool, passes.FORWARD) + Work(
         traffic_bytes=int(pool.item * activations * passes.FORWARD_TRAFFIC_SHARE),
@@ -158,8 +167,7 @@ def evaluation(layer: LayerSize, pool: Rows, *, batch: int) -> Work:
 
 def _activations(layer: LayerSize, rows: Rows, traffic: Traffic) -> int:
     """Return the elements that go through memory for the rows' activations in one step."""
-    per_width = traffic.per_width_of_mlp if layer.mlp_alone else traffic.per_width
-    of_row = per_width * layer.width + traffic.per_output * layer.outputs
+    of_row = traffic.per_width[layer.kind] * layer.width + traffic.per_output * layer.outputs
     of_row += traffic.per_inner.get(layer.activation, 0) * layer.inner
     of_row += traffic.per_score * layer.heads * rows.tokens
     return rows.count * of_row

@@ -15,6 +15,10 @@ kind of block; the numbers are the fit, good to 15 %.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["plain", "rotary", "mlp"]
+"""A whole layer, one with rotary positions and norms of single operations, or an MLP alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +37,8 @@ class Passes:
 class Traffic:
     """Elements that one step's element-wise operations read and write."""
 
-    per_width: int
+    per_width: Mapping[Kind, int]
     """For each row and element of the layer's width: norms, residuals, heads put in order."""
-    per_width_of_mlp: int
-    """The same of an MLP alone."""
     per_output: int
     """For each row and output of a matrix."""
     per_score: int
@@ -51,8 +53,7 @@ class Traffic:
 class Launches:
     """Kernels that one step starts."""
 
-    of_layer: int
-    of_mlp: int
+    of_layer: Mapping[Kind, int]
     per_tensor: int
 
 
@@ -67,24 +68,22 @@ ADAPT_EVALUATIONS = 5
 """Forward passes over the pool around an adaptation: targets, the last loss, three drifts."""
 
 CONSTRUCT_TRAFFIC = Traffic(
-    per_width=235,
-    per_width_of_mlp=35,
+    per_width={"plain": 235, "rotary": 340, "mlp": 35},
     per_output=52,
     per_score=62,
     per_parameter=9,
-    per_inner={"quick_gelu": 53, "gelu_new": 222},
+    per_inner={"quick_gelu": 53, "gelu_new": 125},
 )
 MORE_TRAFFIC_IN_PIECES = 1.25
 """Of activations, by the first round."""
 PARAMETER_TRAFFIC_OF_A_PIECE = 3
 """Per parameter: adding to the sum of gradients."""
 ADAPT_TRAFFIC = Traffic(
-    per_width=50,
-    per_width_of_mlp=10,
+    per_width={"plain": 50, "rotary": 125, "mlp": 10},
     per_output=6,
     per_score=11,
     per_parameter=0,
-    per_inner={"quick_gelu": 16, "gelu_new": 60},
+    per_inner={"quick_gelu": 16, "gelu_new": 40},
 )
 ELEMENTS_TRAFFIC = 19
 """Per parameter and minibatch where elements are the variables: gradients and Adam."""
@@ -93,11 +92,13 @@ COEFFICIENTS_TRAFFIC = 28
 FORWARD_TRAFFIC_SHARE = 0.25
 """Of a pass of adaptation's."""
 
-CONSTRUCT_LAUNCHES = Launches(of_layer=560, of_mlp=170, per_tensor=0)
+CONSTRUCT_LAUNCHES = Launches(
+    of_layer={"plain": 560, "rotary": 620, "mlp": 170}, per_tensor=0
+)
 LAUNCHES_OF_A_PIECE = 1.2
 """Of a step's: each piece goes through both rounds."""
 DOT_PIECE = 2**17
 """Elements of one inner product of gradients: `anchors.sums.PIECE`, which loads torch."""
-ADAPT_LAUNCHES = Launches(of_layer=75, of_mlp=25, per_tensor=8)
+ADAPT_LAUNCHES = Launches(of_layer={"plain": 75, "rotary": 130, "mlp": 25}, per_tensor=8)
 COEFFICIENT_LAUNCHES = 11
 """Per tensor and task vector instead of `per_tensor`."""
