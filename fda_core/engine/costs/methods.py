@@ -33,6 +33,7 @@ def method_work(method: Method | None, tensor: PlannedTensor, *, item: int) -> W
     """Return what merging one tensor takes beside reading and writing; no method keeps the base."""
     experts, size = len(tensor.experts), numel(tensor.shape)
     work = Work(
+        element_flops=2 * size * experts,
         traffic_bytes=item * size * (TRAFFIC_OF_RESULT + TRAFFIC_OF_EXPERT * experts),
         launches=LAUNCHES_OF_TENSOR * (experts + 1),
     )

@@ -92,9 +92,7 @@ COEFFICIENTS_TRAFFIC = 28
 FORWARD_TRAFFIC_SHARE = 0.25
 """Of a pass of adaptation's."""
 
-CONSTRUCT_LAUNCHES = Launches(
-    of_layer={"plain": 560, "rotary": 620, "mlp": 170}, per_tensor=0
-)
+CONSTRUCT_LAUNCHES = Launches(of_layer={"plain": 560, "rotary": 620, "mlp": 170}, per_tensor=0)
 LAUNCHES_OF_A_PIECE = 1.2
 """Of a step's: each piece goes through both rounds."""
 DOT_PIECE = 2**17

@@ -17,6 +17,8 @@ class Work:
     factor_flops: int = 0
     product_bytes: int = 0
     """Operands and results of matrix products."""
+    element_flops: int = 0
+    """Operations of element-wise work, where they are counted; their time is their bytes'."""
     traffic_bytes: int = 0
     """Operands and results of everything else."""
     launches: int = 0
@@ -38,7 +40,7 @@ class Work:
     @property
     def all_flops(self) -> int:
         """Return the operations of all kinds."""
-        return self.flops + self.wide_flops + self.factor_flops
+        return self.flops + self.wide_flops + self.factor_flops + self.element_flops
 
     @property
     def moved_bytes(self) -> int:
