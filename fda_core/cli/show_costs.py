@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.markup import escape
 from rich.table import Table
 
-from fda_core.cli.console import flops, out, seconds, size
+from fda_core.cli.console import flops, out, size
 from fda_core.contract.cost import StageCost
 from fda_core.contract.plan import Plan
 from fda_core.engine.costs.devices import Device, gpus
@@ -49,9 +49,9 @@ def costs_data(plan: Plan, devices: Sequence[Device]) -> dict[str, object]:
 def show_costs(plan: Plan, devices: Sequence[Device]) -> None:
     """Print a table of stages, then of other methods, with seconds on each device."""
     table = Table(header_style="bold", box=None, pad_edge=False)
-    table.add_column("stage")
-    for name in ("operations", "moved", "memory", *(device.name for device in devices)):
-        table.add_column(name, justify="right")
+    table.add_column("stage", no_wrap=True)
+    for name in ("operations", "memory", *(device.name for device in devices)):
+        table.add_column(name, justify="right", no_wrap=True)
     *stages, everything = stage_costs(plan, devices)
     for row in stages:
         table.add_row(row.name, *_figures(row, devices))
@@ -65,21 +65,25 @@ def show_costs(plan: Plan, devices: Sequence[Device]) -> None:
 
 
 def _figures(row: StageCost, devices: Sequence[Device]) -> list[str]:
-    ranged = len(devices) == 1
-    return [
-        flops(row.flops) if row.flops else "",
-        size(row.moved_bytes) if row.moved_bytes else "",
-        size(row.memory_bytes),
-        *(_time(row, device, ranged=ranged) for device in devices),
-    ]
+    times = [_time(row, device, ranged=len(devices) == 1) for device in devices]
+    return [flops(row.flops) if row.flops else "", size(row.memory_bytes), *times]
 
 
 def _time(row: StageCost, device: Device, *, ranged: bool) -> str:
     if device.memory_bytes is not None and row.memory_bytes > device.memory_bytes:
         return "too big"
     found = row.seconds[device.name]
-    likely = seconds(found.likely)
-    return f"{likely} ({seconds(found.low)} to {seconds(found.high)})" if ranged else likely
+    if not ranged:
+        return duration(found.likely)
+    return f"{duration(found.likely)} ({duration(found.low)} to {duration(found.high)})"
+
+
+def duration(value: float) -> str:
+    """Return a predicted time in two or three digits: more would say more than is known."""
+    unit, length = next(
+        (each for each in (("h", 3600.0), ("min", 60.0)) if value >= each[1]), ("s", 1.0)
+    )
+    return f"{value / length:.{1 if value < 10 * length else 0}f} {unit}"
 
 
 def _words(plan: Plan, devices: Sequence[Device], rows: Sequence[StageCost]) -> str:
@@ -90,6 +94,6 @@ def _words(plan: Plan, devices: Sequence[Device], rows: Sequence[StageCost]) -> 
     titles = "; ".join(f"{device.name}: {device.title}" for device in devices)
     return (
         f"[dim]Predicted for one worker, one unit after another, in {plan.recipe.dtype.compute}; "
-        f"at worst {spread:.1f} times as long. Below: {below} with their defaults on the same "
+        f"at worst {spread:.1f} times as long. Below all: {below}, with their defaults on the same "
         f"inputs.\n{escape(titles)}[/]"
     )

@@ -22,7 +22,8 @@ import torch
 from fda_core.anchors.adapt import Coefficients, Elements, Variables, adapt
 from fda_core.anchors.config import AdaptConfig, ConstructConfig
 from fda_core.anchors.construct import Descent, pose
-from fda_core.cli.console import flops, seconds, size
+from fda_core.cli.console import flops, size
+from fda_core.cli.show_costs import duration
 from fda_core.contract.cost import StageCost
 from fda_core.contract.plan import Plan
 from fda_core.engine.costs.calibrate import this_processor
@@ -218,13 +219,13 @@ def _predictions(model: Published) -> None:
         devices = gpus()
         fast = {name: gpus("tf32")[name] for name in ("h100", "a100")}
         print(f"\n{model.title} (predicted, float32)")
-        names = "".join(f"{name:>14}" for name in devices)
+        names = "".join(f"{name:>9}" for name in devices)
         print(f"{'':<18}{'operations':>14}{'moved':>11}{'memory':>10}{names}")
         rows = [*stage_costs(plan, devices.values()), *other_costs(plan, devices.values())]
         for row in rows:
             _prediction(row, list(devices.values()))
         quick = stage_costs(plan, fast.values())[-1].seconds
-        said = ", ".join(f"{name} {seconds(quick[name].likely)}" for name in fast)
+        said = ", ".join(f"{name} {duration(quick[name].likely)}" for name in fast)
         print(f"all, were TF32 products allowed: {said}")
 
 
@@ -232,10 +233,10 @@ def _prediction(row: StageCost, devices: list[Device]) -> None:
     found = []
     for device in devices:
         fits = device.memory_bytes is None or row.memory_bytes <= device.memory_bytes
-        found.append(seconds(row.seconds[device.name].likely) if fits else "too big")
+        found.append(duration(row.seconds[device.name].likely) if fits else "too big")
     print(
         f"{row.name:<18}{flops(row.flops):>14}{size(row.moved_bytes):>11}"
-        f"{size(row.memory_bytes):>10}" + "".join(f"{each:>14}" for each in found)
+        f"{size(row.memory_bytes):>10}" + "".join(f"{each:>9}" for each in found)
     )
 
 
