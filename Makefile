@@ -21,7 +21,7 @@ export CONSTRAINTS
 export OMP_WAIT_POLICY ?= PASSIVE
 export KMP_BLOCKTIME ?= 0
 
-.PHONY: help setup demo test lint unit bench bench-merges bench-plan bench-s3 bench-growth bench-cost bench-service soak chaos prove-control parity secrets format clean
+.PHONY: help setup demo test lint unit bench bench-vision bench-merges bench-plan bench-s3 bench-growth bench-cost bench-service soak chaos prove-control parity secrets format clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,10 @@ $(VENV)/test.done: $(VENV)/engine.done
 	@$(PIP) --editable '.[service,test]'
 	@touch $@
 
+$(VENV)/bench.done: $(VENV)/test.done
+	@$(PIP) --editable '.[service,test,bench]'
+	@touch $@
+
 setup: $(VENV)/engine.done  ## Make the virtual environment with the fda command
 
 demo: $(VENV)/engine.done  ## Fetch a real base and two real fine-tunes, and merge them through the service
@@ -63,6 +67,9 @@ unit: $(VENV)/test.done
 
 bench: $(VENV)/test.done  ## Time construction against the naive reference
 	@$(BIN)/python -m tests.bench.construction
+
+bench-vision: $(VENV)/bench.done  ## Merge eight real vision tasks with every method, and judge (VISION=--only ties)
+	@$(BIN)/python -m tests.bench.vision $(VISION)
 
 $(MERGEKIT_VENV)/done: | $(VENV)/bin/python
 	@$(VENV)/bin/python -m venv $(MERGEKIT_VENV)

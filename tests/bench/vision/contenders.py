@@ -1,0 +1,73 @@
+"""Who is compared: every method without data at its defaults, and FDA from several starts.
+
+FDA's settings for the whole table are `CONSTRUCT` and `ADAPT`, here and nowhere else.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fda_core.methods.registry import METHODS, describe
+
+Group = Literal["reference", "data-free", "fda"]
+
+SEEDS = (0, 1, 2)
+RANDOM = frozenset({"dare_linear", "dare_ties", "della", "della_linear", "fda"})
+"""Methods whose result depends on the seed."""
+
+CONSTRUCT: Mapping[str, Any] = {"anchors": 64, "tokens": 17, "init": "spectral", "steps": 240}
+"""17 tokens are what the benchmark's images have; the base's own 518 pixels would have 1370."""
+ADAPT: Mapping[str, Any] = {"epochs": 100}
+STARTS = ("base", "task_arithmetic", "ties", "tsvm", "wudi", "iwudi")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """One row of the table; `method` is the recipe's, None for what is no merge."""
+
+    name: str
+    group: Group
+    method: Mapping[str, Any] | None = None
+    seeds: Sequence[int] = (0,)
+
+
+BASE = Contender(name="base", group="reference")
+INDIVIDUAL = Contender(name="individual experts", group="reference")
+
+
+def contenders(experts: int) -> list[Contender]:
+    """Return every row in the table's order."""
+    unfit = left_out(experts)
+    plain = [_plain(name) for name in METHODS if name != "fda" and name not in unfit]
+    return [BASE, *plain, *(fda_from(start) for start in STARTS), INDIVIDUAL]
+
+
+def left_out(experts: int) -> dict[str, str]:
+    """Return the methods that cannot merge so many experts, each with the reason."""
+    return {
+        name: f"merges at most {most} models, not {experts}"
+        for name in METHODS
+        if (most := describe(name)["max_experts"]) is not None and most < experts
+    }
+
+
+def fda_from(
+    start: str,
+    *,
+    construct: Mapping[str, Any] = CONSTRUCT,
+    adapt: Mapping[str, Any] = ADAPT,
+    seeds: Sequence[int] = SEEDS,
+) -> Contender:
+    """Return FDA that begins from the base or from what another method merged."""
+    method = {
+        "name": "fda",
+        "start": start,
+        "construct": dict(construct),
+        "adapt": dict(adapt),
+    }
+    return Contender(name=f"fda from {start}", group="fda", method=method, seeds=seeds)
+
+
+def _plain(name: str) -> Contender:
+    seeds = SEEDS if name in RANDOM else SEEDS[:1]
+    return Contender(name=name, group="data-free", method={"name": name}, seeds=seeds)

@@ -1,0 +1,245 @@
+"""Merge as a user does, with `fda merge` in a process of its own, and write down what it took.
+
+One worker, one thread, one workspace for all merges, so that anchors are constructed once for
+each (expert, settings, seed). CPU-seconds and the largest resident memory are the kernel's, of
+the command and all below it, import of torch included. FDA's first stage is a merge of its own
+(from the base, no epochs of adaptation), so that both stages are measured alike and apart.
+Units that an earlier, interrupted command had finished count with their recorded seconds.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fda_core.contract.artifacts import METRICS_FILE, Metrics, UnitCost, UnitRecord
+from tests.bench.vision.content_keys import key_of
+from tests.bench.vision.model_folder import digest_of, write_text
+
+RESULT = "result.json"
+OUTPUT = "merged"
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """What is merged: folders, and the digests of their weights."""
+
+    base: Path
+    experts: Mapping[str, Path]
+    digests: Mapping[str, str]
+
+    @classmethod
+    def of(cls, base: Path, experts: Mapping[str, Path]) -> "Models":
+        """Read the digests of folders."""
+        digests = {name: digest_of(folder) for name, folder in experts.items()}
+        return cls(base=base, experts=experts, digests={"": digest_of(base), **digests})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What one stage took."""
+
+    cpu_seconds: float
+    wall_seconds: float
+    peak_memory_bytes: int
+    flops: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merged:
+    """A finished merge: where, the digest of its weights, and what it took."""
+
+    folder: Path
+    weights: str
+    seed: int
+    cost: Cost
+    """Of everything but constructing anchors."""
+    construction: Cost | None
+    """Of FDA's first stage; None for other methods."""
+    alignment: float | None
+    """Mean cosine of induced and true updates over layers and experts; FDA's only."""
+
+
+def merge(
+    method: Mapping[str, Any], models: Models, *, seed: int, cache: Path, again: bool = False
+) -> Merged:
+    """Return a merge by a recipe's method, run unless the cache has its result.
+
+    With `again` the model is merged once more where its weights were dropped.
+    """
+    if again:
+        (_folder(method, models, seed=seed, cache=cache) / RESULT).unlink(missing_ok=True)
+    is_fda = method["name"] == "fda"
+    construction = _construct(method, models, seed=seed, cache=cache) if is_fda else None
+    found = _merge(method, models, seed=seed, cache=cache, constructs=False)
+    return Merged(
+        folder=found.folder / OUTPUT,
+        weights=found.weights,
+        seed=seed,
+        cost=found.cost,
+        construction=construction.cost if construction else None,
+        alignment=construction.alignment if construction else None,
+    )
+
+
+def is_merged(method: Mapping[str, Any], models: Models, *, seed: int, cache: Path) -> bool:
+    """Say whether the cache has the result already."""
+    return (_folder(method, models, seed=seed, cache=cache) / RESULT).exists()
+
+
+def drop_weights(merged: Merged) -> None:
+    """Remove the merged model; its result stays."""
+    shutil.rmtree(merged.folder, ignore_errors=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ran:
+    folder: Path
+    weights: str
+    cost: Cost
+    alignment: float | None
+
+
+def _construct(method: Mapping[str, Any], models: Models, *, seed: int, cache: Path) -> _Ran:
+    alone = {**method, "start": "base", "adapt": {"epochs": 0}}
+    return _merge(alone, models, seed=seed, cache=cache, constructs=True)
+
+
+def _merge(
+    method: Mapping[str, Any], models: Models, *, seed: int, cache: Path, constructs: bool
+) -> _Ran:
+    folder = _folder(method, models, seed=seed, cache=cache)
+    if not (folder / RESULT).exists():
+        _run(method, models, folder, seed=seed, cache=cache, constructs=constructs)
+    said = json.loads((folder / RESULT).read_text())
+    return _Ran(
+        folder=folder,
+        weights=said["weights"],
+        cost=Cost(**said["cost"]),
+        alignment=said["alignment"],
+    )
+
+
+def _folder(method: Mapping[str, Any], models: Models, *, seed: int, cache: Path) -> Path:
+    key = key_of(method=dict(method), models=dict(models.digests), seed=seed)
+    return cache / "merges" / f"{method['name']}-{key}"
+
+
+def _run(
+    method: Mapping[str, Any],
+    models: Models,
+    folder: Path,
+    *,
+    seed: int,
+    cache: Path,
+    constructs: bool,
+) -> None:
+    """Run the command, and write its result last."""
+    recipe = {
+        "base": str(models.base),
+        "experts": [{"name": n, "model": str(at)} for n, at in models.experts.items()],
+        "method": dict(method),
+        "seed": seed,
+    }
+    write_text(folder / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False))
+    workspace = cache / "workspace"
+    taken = _command(folder / "recipe.yaml", folder / OUTPUT, workspace)
+    metrics = Metrics.model_validate_json((folder / OUTPUT / METRICS_FILE).read_text())
+    records = list(_records(workspace, metrics.job_id))
+    earlier, flops = _earlier(records, taken.pid, workspace, constructs=constructs)
+    cost = Cost(
+        cpu_seconds=round(taken.cpu_seconds + sum(unit.seconds for unit in earlier), 2),
+        wall_seconds=round(taken.wall_seconds + sum(unit.seconds for unit in earlier), 2),
+        peak_memory_bytes=max([taken.peak, *(unit.peak_memory_bytes for unit in earlier)]),
+        flops=flops,
+    )
+    said = {
+        "recipe": recipe,
+        "weights": digest_of(folder / OUTPUT),
+        "cost": asdict(cost),
+        "alignment": _alignment(metrics),
+    }
+    write_text(folder / RESULT, json.dumps(said, indent=1) + "\n")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Taken:
+    pid: int
+    cpu_seconds: float
+    wall_seconds: float
+    peak: int
+
+
+def _command(recipe: Path, output: Path, workspace: Path) -> _Taken:
+    """Run `fda merge`; raise `RuntimeError` with what it said if it fails."""
+    command = [sys.executable, "-m", "fda_core.cli", "merge", str(recipe), "--quiet"]
+    command += ["--output", str(output), "--workspace", str(workspace)]
+    command += ["--workers", "1", "--threads", "1", "--device", "cpu"]
+    began = time.perf_counter()
+    log = recipe.with_name("stderr.txt")
+    with log.open("w") as said:
+        process = subprocess.Popen(
+            command, stdout=said, stderr=said, env={**os.environ, **ENVIRONMENT}
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(
+            f"{' '.join(command)} ended with {process.returncode}: {log.read_text()}"
+        )
+    return _Taken(
+        pid=process.pid,
+        cpu_seconds=usage.ru_utime + usage.ru_stime,
+        wall_seconds=time.perf_counter() - began,
+        peak=usage.ru_maxrss * 1024,
+    )
+
+
+def _records(workspace: Path, job: str) -> Iterable[UnitRecord]:
+    for file in sorted((workspace / "jobs" / job / "records").glob("*.json")):
+        yield UnitRecord.model_validate_json(file.read_text())
+
+
+def _earlier(
+    records: Iterable[UnitRecord], pid: int, workspace: Path, *, constructs: bool
+) -> tuple[list[UnitCost], int]:
+    """Return what units cost that other processes ran, and the FLOPs of the stage's units.
+
+    The first stage is its construction units, wherever they were run; the second is the rest.
+    """
+    earlier, flops = [], 0
+    for record in records:
+        if (record.kind == "construct") is not constructs:
+            continue
+        cost = record.cost
+        if record.source == "cache":
+            cost = _first_cost(record, workspace)
+        if record.source == "cache" or not record.worker.endswith(f":{pid}"):
+            earlier.append(cost)
+        flops += cost.flops
+    return earlier, flops
+
+
+def _first_cost(record: UnitRecord, workspace: Path) -> UnitCost:
+    """Return what constructing cost whose anchors a unit found in the cache."""
+    anchors = record.files[0].path
+    name = f"{record.unit}.json"
+    for file in sorted((workspace / "jobs").glob(f"*/records/{name}")):
+        other = UnitRecord.model_validate_json(file.read_text())
+        if other.source == "run" and [made.path for made in other.files] == [anchors]:
+            return other.cost
+    raise RuntimeError(f"no record says what {anchors} cost; remove it to construct it again")
+
+
+def _alignment(metrics: Metrics) -> float | None:
+    found = [m.alignment_best for m in metrics.construction if m.alignment_best is not None]
+    return sum(found) / len(found) if found else None

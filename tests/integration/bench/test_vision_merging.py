@@ -1,0 +1,69 @@
+"""The vision benchmark's merges run `fda merge` itself and write down what both stages took."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.bench.vision.merging import RESULT, Models, drop_weights, is_merged, merge
+from tests.support.small_dinov2 import write_small
+
+CONSTRUCT = {"anchors": 4, "tokens": 5, "steps": 3}
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Models:
+    write_small(tmp_path / "base")
+    for number, name in enumerate(("one", "two"), 1):
+        write_small(tmp_path / name, noise=0.01 * number)
+    return Models.of(tmp_path / "base", {name: tmp_path / name for name in ("one", "two")})
+
+
+def fda(start: str) -> dict[str, object]:
+    return {"name": "fda", "start": start, "construct": CONSTRUCT, "adapt": {"epochs": 1}}
+
+
+@pytest.mark.slow
+def test_anchors_are_constructed_once_and_their_cost_goes_with_every_start(
+    models: Models, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    first = merge(fda("base"), models, seed=0, cache=cache)
+    second = merge(fda("task_arithmetic"), models, seed=0, cache=cache)
+    assert first.construction == second.construction
+    assert first.construction is not None
+    assert first.construction.flops > 0
+    assert first.construction.cpu_seconds > 0
+    assert first.weights != second.weights
+    assert 0 < (first.alignment or 0) <= 1
+
+
+@pytest.mark.slow
+def test_a_merge_is_found_again_and_outlives_its_weights(models: Models, tmp_path: Path) -> None:
+    method, cache = {"name": "task_arithmetic"}, tmp_path / "cache"
+    assert not is_merged(method, models, seed=0, cache=cache)
+    made = merge(method, models, seed=0, cache=cache)
+    drop_weights(made)
+    assert merge(method, models, seed=0, cache=cache) == made
+    assert is_merged(method, models, seed=0, cache=cache)
+    assert not is_merged(method, models, seed=1, cache=cache)
+
+
+@pytest.mark.slow
+def test_what_an_interrupted_command_had_finished_is_counted(
+    models: Models, tmp_path: Path
+) -> None:
+    """Without its result the merge is asked for again, and the engine finds it finished."""
+    cache = tmp_path / "cache"
+    made = merge({"name": "ties"}, models, seed=0, cache=cache)
+    records = [json.loads(file.read_text()) for file in cache.glob("workspace/jobs/*/records/*")]
+    again = merge({"name": "ties"}, models, seed=0, cache=cache, again=True)
+    assert (made.folder.parent / RESULT).exists()
+    assert again.weights == made.weights
+    assert again.cost.flops == made.cost.flops
+    assert again.cost.wall_seconds >= sum(record["cost"]["seconds"] for record in records) - 0.01
+
+
+def test_a_merge_that_fails_says_what_the_command_said(models: Models, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="no method 'tie'"):
+        merge({"name": "tie"}, models, seed=0, cache=tmp_path / "cache")

@@ -1,0 +1,73 @@
+"""Who is compared in the vision benchmark, and what the results and the table say."""
+
+from pathlib import Path
+
+import numpy as np
+
+from fda_core.contract.recipe import MethodSpec
+from fda_core.methods.registry import METHODS, resolve
+from tests.bench.vision.contenders import BASE, INDIVIDUAL, Contender, contenders, left_out
+from tests.bench.vision.evaluate import Judged
+from tests.bench.vision.merging import Cost, Merged
+from tests.bench.vision.results import Row, document
+from tests.bench.vision.table import markdown
+
+TASKS: list[Judged] = []
+COST = Cost(cpu_seconds=3.0, wall_seconds=3.5, peak_memory_bytes=4 * 10**8, flops=2 * 10**12)
+
+
+def row(name: str, right: int, *, merged: bool = True) -> Row:
+    contender = Contender(name=name, group="data-free", method={"name": name})
+    contender = {"base": BASE, "individual experts": INDIVIDUAL}.get(name, contender)
+    outcome = np.arange(400)[None] < right
+    merge = Merged(
+        folder=Path("x"), weights="w", seed=0, cost=COST, construction=None, alignment=None
+    )
+    return Row(contender=contender, runs={"mnist": outcome}, merges=[merge] if merged else [])
+
+
+def found() -> dict[str, object]:
+    rows = [
+        row("base", 200, merged=False),
+        row("linear", 250),
+        row("ties", 318),
+        row("tsvm", 320),
+        row("individual experts", 360, merged=False),
+    ]
+    said = document(
+        rows, TASKS, part="test", training={}, left_out={"slerp": "merges at most 2 models"}
+    )
+    said["tasks"] = [{"name": "mnist", "classes": 10, "images": {"test": 400}}]
+    return said
+
+
+def test_every_method_is_compared_or_left_out_with_a_reason() -> None:
+    names = {contender.name for contender in contenders(8)}
+    assert {name for name in METHODS if name != "fda"} == (names | set(left_out(8))) - {
+        "base",
+        "individual experts",
+        *(name for name in names if name.startswith("fda from")),
+    }
+    assert set(left_out(8)) == {"slerp", "nuslerp"}
+
+
+def test_every_contender_is_a_method_the_engine_takes() -> None:
+    for contender in contenders(8):
+        if contender.method is not None:
+            given = {k: v for k, v in contender.method.items() if k != "name"}
+            if "start" in given:
+                given["start"] = {"name": given["start"]}
+            resolve(MethodSpec(name=contender.method["name"], parameters=given))
+
+
+def test_only_merges_within_two_errors_of_the_best_are_marked() -> None:
+    marked = {c["name"] for c in found()["contenders"] if c["is_level_with_best"]}  # type: ignore[attr-defined]
+    assert marked == {"ties", "tsvm"}
+
+
+def test_the_table_has_a_row_for_each_contender_and_says_what_is_left_out() -> None:
+    text = markdown(found())
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert len(rows) == 1 + 5
+    assert "| tsvm | 80.0 | 80.0 ± 2.0 ≈ | 88.9 % | – | – | – | 3 | 400 | 2 |" in text
+    assert "slerp merges at most 2 models" in text
