@@ -230,8 +230,10 @@ def _settings(models: Models, **construct: Any) -> dict[str, Any]:
 
 
 def test_with_both_off_the_key_is_what_it_was_before_there_were_any(models: Models) -> None:
-    assert set(_settings(models)) == OLD_KEYS
-    assert set(_settings(models, init="gaussian", sigma=0.3)) == OLD_KEYS
+    published = _settings(models, optimiser="adamw")
+    assert set(published) == OLD_KEYS
+    assert (published["learning_rate"], published["weight_decay"]) == (0.01, 0.01)
+    assert set(_settings(models, optimiser="adamw", init="gaussian", sigma=0.3)) == OLD_KEYS
 
 
 def test_with_either_on_the_key_has_all_that_counts(models: Models) -> None:
@@ -269,7 +271,7 @@ def test_an_entry_written_before_there_were_these_metrics_is_still_taken(models:
     models.merge(fda_method(), "one")
     for file in (models.root / ".fda-workspace" / "anchors").rglob("metrics.json"):
         entry = json.loads(file.read_text())
-        for new in ("sigma", "trials", "settled"):
+        for new in ("sigma", "trials", "settled", "optimiser"):
             del entry["metrics"][new]
         file.write_text(json.dumps(entry))
     again = succeed("merge", models.recipe(fda_method(), "two"), *HERE)
