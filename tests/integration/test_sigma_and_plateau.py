@@ -21,6 +21,7 @@ from tests.support.command import fda, succeed, tree
 from tests.support.merges import HERE, Models, fda_method
 
 SEARCH = {"init": "gaussian", "sigma": "search", "steps": 10}
+LONG = {"steps": 1000, "optimiser": "adamw"}
 PATIENT = {"steps": 200, "patience": 5, "min_gain": 0.02}
 OLD_KEYS = {
     *("anchors", "tokens", "init", "sigma", "rank", "steps", "learning_rate", "weight_decay"),
@@ -81,8 +82,8 @@ def test_searched_anchors_are_the_bytes_of_those_with_the_chosen_sigma(
 
 
 def test_the_plan_counts_the_trials_and_says_so(models: Models) -> None:
-    searched = models.plan(fda_method(construct={**SEARCH, "steps": 1000}))
-    plain = models.plan(fda_method(construct={"steps": 1000, "init": "gaussian"}))
+    searched = models.plan(fda_method(construct={**SEARCH, **LONG}))
+    plain = models.plan(fda_method(construct={**LONG, "init": "gaussian"}))
     more = (len(SIGMAS) - 1) * TRIAL_STEPS
     for unit in plain.units:
         if unit.kind == "construct":
@@ -93,7 +94,7 @@ def test_the_plan_counts_the_trials_and_says_so(models: Models) -> None:
     (note,) = set(searched.notes) - set(plain.notes)
     for word in ("4 sigmas", "1, 0.1, 0.01, 0.001", "120 steps", "360 steps more", "36%"):
         assert word in note
-    path = models.recipe(fda_method(construct={**SEARCH, "steps": 1000}))
+    path = models.recipe(fda_method(construct={**SEARCH, **LONG}))
     assert "360 steps more" in " ".join(fda("plan", path).out.split())
 
 
