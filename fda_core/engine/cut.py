@@ -176,7 +176,7 @@ def _construct_unit(
         write_bytes=anchors,
         memory_bytes=memory.LAYER_PROCESS_BYTES
         + 6 * size
-        + (11 if config.sigma == "search" else 6) * anchors
+        + memory.anchors_held(config) * anchors
         + (pieces or config.anchors) * per_anchor,
         flops=flops,
         cached=cached,

@@ -119,7 +119,7 @@ def _measured(run: Callable[[], object], rounds: int) -> float:
 
 
 def _stepper(layer: SizedLayer, rows: Rows) -> Callable[[], object]:
-    config = ConstructConfig(anchors=rows.anchors)
+    config = ConstructConfig(anchors=rows.anchors, optimiser="adamw")
     problem = pose(layer.block, layer.base, layer.expert, config=config)
     assert problem is not None
     start = 0.5 * torch.randn(rows.anchors, rows.tokens, layer.size.width)

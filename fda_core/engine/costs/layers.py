@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
+from fda_core.anchors.config import POLAR_ITERATIONS
 from fda_core.checkpoints.layers import Scope, Tower
 from fda_core.contract.plan import PlannedTensor
 from fda_core.engine.costs import passes
@@ -132,6 +133,21 @@ def construct_step(layer: LayerSize, rows: Rows, *, pieces: int = 1) -> Work:
         product_bytes=again,
         traffic_bytes=rows.item * (activations + parameters),
         launches=kernels + started.per_tensor * layer.tensors + dots,
+    )
+
+
+def muon_step(rows: Rows, width: int) -> Work:
+    """Return what Muon does in a step: products of the anchors as a matrix (n·t, d); exact."""
+    short, long = sorted((rows.count, width))
+    size = short * long
+    operands = 2 * (2 * size + short**2) + size + 4 * short**2
+    return Work(
+        flops=POLAR_ITERATIONS * (4 * long * short**2 + 2 * short**3),
+        product_bytes=rows.item * POLAR_ITERATIONS * operands,
+        traffic_bytes=rows.item * passes.MUON_TRAFFIC * size,
+        launches=POLAR_ITERATIONS * passes.POLAR_PRODUCTS
+        + passes.MUON_LAUNCHES
+        + 2 * ceil(size / passes.DOT_PIECE),
     )
 
 

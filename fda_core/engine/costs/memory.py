@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from fda_core.anchors.config import ConstructConfig
+from fda_core.anchors.config import ConstructConfig, OptimiserName
 from fda_core.contract.plan import PinnedCheckpoint, PlannedTensor
 from fda_core.engine.costs.shapes import numel
 from fda_core.methods.elementwise import BLOCK
@@ -23,6 +23,8 @@ STAGING_BYTES = 64 * 2**20
 BLOCK_TENSORS = 12
 """Temporaries of a block: ten where rows are ranked, the base again, and what is written."""
 ACTIVATION_BUDGET_BYTES = 4 * 2**30
+ANCHORS_HELD: dict[OptimiserName, tuple[int, int]] = {"adamw": (5, 6), "muon": (4, 9)}
+"""Times the anchors that a construction holds at rest and while it steps (`Descent`)."""
 
 
 def activation_bytes(
@@ -47,6 +49,12 @@ def microbatch(config: ConstructConfig, per_anchor_bytes: int) -> int | None:
         return config.microbatch if config.microbatch < config.anchors else None
     fitting = max(1, ACTIVATION_BUDGET_BYTES // per_anchor_bytes)
     return fitting if fitting < config.anchors else None
+
+
+def anchors_held(config: ConstructConfig) -> int:
+    """Return how many times the anchors a unit holds, a search's best trial so far with it."""
+    resting, stepping = ANCHORS_HELD[config.optimiser]
+    return stepping + (resting if config.sigma == "search" else 0)
 
 
 def read_bytes(checkpoint: PinnedCheckpoint, names: Iterable[str]) -> int:

@@ -93,6 +93,12 @@ FORWARD_TRAFFIC_SHARE = 0.25
 """Of a pass of adaptation's."""
 
 CONSTRUCT_LAUNCHES = Launches(of_layer={"plain": 560, "rotary": 620, "mlp": 170}, per_tensor=0)
+MUON_TRAFFIC = 17
+"""Per element of the anchors and step, beside products."""
+MUON_LAUNCHES = 12
+"""Kernels of a step beside products and inner products."""
+POLAR_PRODUCTS = 3
+"""Of each iteration of the polar factor: two with the anchors as a matrix, one of its side."""
 LAUNCHES_OF_A_PIECE = 1.2
 """Of a step's: each piece goes through both rounds."""
 DOT_PIECE = 2**17

@@ -4,7 +4,14 @@ from collections.abc import Iterable
 from math import ceil
 
 from fda_core.contract.plan import PlannedTensor, TensorRule
-from fda_core.engine.costs.layers import LayerSize, Rows, adapt_epoch, construct_step, evaluation
+from fda_core.engine.costs.layers import (
+    LayerSize,
+    Rows,
+    adapt_epoch,
+    construct_step,
+    evaluation,
+    muon_step,
+)
 from fda_core.engine.costs.methods import method_work
 from fda_core.engine.costs.passes import ADAPT_EVALUATIONS
 from fda_core.engine.costs.work import Work
@@ -20,7 +27,10 @@ def construct_work(
     config = method.parameters.construction
     rows = Rows(anchors=config.anchors, tokens=tokens, item=item)
     pieces = 1 if microbatch is None else ceil(config.anchors / microbatch)
-    return construct_step(layer, rows, pieces=pieces) * config.steps_in_all
+    step = construct_step(layer, rows, pieces=pieces)
+    if config.optimiser == "muon":
+        step += muon_step(rows, layer.width)
+    return step * config.steps_in_all
 
 
 def adapt_work(layer: LayerSize, method: Fda, *, tokens: int, item: int, experts: int) -> Work:

@@ -10,14 +10,23 @@ from torch import Tensor
 from fda_core.anchors.adapt import Coefficients, Elements, Variables, adapt
 from fda_core.anchors.config import AdaptConfig, ConstructConfig
 from fda_core.anchors.construct import pose
+from fda_core.anchors.optimisers import optimiser_of
 from fda_core.anchors.sums import PIECE
 from fda_core.contract.plan import PlannedTensor, TensorRule
 from fda_core.contract.recipe import MethodSpec
 from fda_core.engine.costs import passes
-from fda_core.engine.costs.layers import Rows, adapt_epoch, construct_step, evaluation
+from fda_core.engine.costs.layers import (
+    Rows,
+    adapt_epoch,
+    construct_step,
+    evaluation,
+    muon_step,
+)
 from fda_core.engine.costs.methods import method_work
+from fda_core.engine.costs.unit_work import construct_work
 from fda_core.methods import interference, spectral
 from fda_core.methods.base import TensorInputs
+from fda_core.methods.fda import Fda
 from fda_core.methods.registry import resolve
 from tests.support.counting import product_flops, traffic
 from tests.support.sized_layers import SizedLayer, sized_layer
@@ -79,6 +88,36 @@ def test_a_construction_step_moves_and_starts_about_what_is_counted(
     reckoned = construct_step(layer.size, rows, pieces=pieces)
     assert reckoned.traffic_bytes == pytest.approx(found.bytes, rel=0.2)
     assert reckoned.launches == pytest.approx(found.operations, rel=0.2)
+
+
+MATRICES = [(6, 5), (64, 5), (40, 0), (200, 0), (16, 4), (1, 1)]
+"""Anchors and tokens: n·t below, above and equal to the width of 64, with tokens and without."""
+
+
+@pytest.mark.parametrize(("count", "tokens"), MATRICES)
+def test_a_step_of_muon_is_what_is_counted(count: int, tokens: int) -> None:
+    rows = Rows(anchors=count, tokens=tokens, item=4)
+    x = anchors(rows).requires_grad_(True)
+    muon = optimiser_of(x, config=ConstructConfig(optimiser="muon"))
+    gradient = torch.randn_like(x.detach())
+    reckoned = muon_step(rows, x.shape[-1])
+    assert reckoned.flops == product_flops(lambda: muon.step(gradient))
+    found = traffic(lambda: muon.step(gradient))
+    assert reckoned.traffic_bytes == pytest.approx(found.bytes, rel=0.2, abs=1000)
+    assert reckoned.launches == pytest.approx(found.operations, rel=0.2)
+
+
+@pytest.mark.parametrize("microbatch", [None, 4])
+def test_a_construction_with_muon_is_its_steps_and_muons(microbatch: int | None) -> None:
+    layer = sized_layer("bert", **WIDTHS)
+    work = {}
+    for name in ("adamw", "muon"):
+        given = {"optimiser": name, "anchors": 12, "steps": 7, "microbatch": microbatch}
+        method = resolve(MethodSpec(name="fda", parameters={"construct": given}))
+        assert isinstance(method, Fda)
+        work[name] = construct_work(layer.size, method, tokens=5, item=4, microbatch=microbatch)
+    more = muon_step(Rows(anchors=12, tokens=5, item=4), WIDTHS["width"])
+    assert work["muon"] == work["adamw"] + more * 7
 
 
 def epochs(
