@@ -21,7 +21,7 @@ export CONSTRAINTS
 export OMP_WAIT_POLICY ?= PASSIVE
 export KMP_BLOCKTIME ?= 0
 
-.PHONY: help setup demo test lint unit bench bench-vision bench-ablations bench-merges bench-plan bench-s3 bench-growth bench-service soak chaos prove-control parity secrets format clean
+.PHONY: help setup demo test lint unit bench bench-vision bench-ablations bench-merges bench-plan bench-s3 bench-growth bench-cost bench-service soak chaos prove-control parity secrets format clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -73,6 +73,7 @@ bench-vision: $(VENV)/bench.done  ## Merge eight real vision tasks with every me
 
 bench-ablations: $(VENV)/bench.done  ## Vary FDA's settings one by one on three vision tasks (ABLATIONS=--only init)
 	@$(BIN)/python -m tests.bench.vision.ablations $(ABLATIONS)
+	@$(BIN)/python -m tests.bench.vision.subspaces
 
 $(MERGEKIT_VENV)/done: | $(VENV)/bin/python
 	@$(VENV)/bin/python -m venv $(MERGEKIT_VENV)
@@ -122,6 +123,9 @@ bench-s3: $(VENV)/test.done  ## Compare our rates on a local S3 server with a ba
 
 bench-growth: $(VENV)/test.done  ## Time merges of 0.1 to 1 B parameters (10 GB of disk; GROWTH=--huge: 3 B, 30 GB)
 	@$(BIN)/python -m tests.bench.growth $(GROWTH)
+
+bench-cost: $(VENV)/test.done  ## Hold predicted costs to this processor; predict the paper's merges on GPUs
+	@$(BIN)/python -m tests.bench.cost
 
 format: $(VENV)/test.done  ## Format and fix what can be fixed
 	@$(BIN)/ruff check --fix .

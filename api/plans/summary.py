@@ -4,6 +4,8 @@ from collections import Counter
 
 from fda_core.contract.plan import Plan
 from fda_core.contract.rest.jobs import PlanSummary, PlanView
+from fda_core.engine.costs.devices import gpus
+from fda_core.engine.costs.stages import other_costs, stage_costs
 from fda_core.engine.cut import total
 
 
@@ -31,8 +33,11 @@ def summary_of(plan: Plan, *, seconds_estimate: float | None) -> PlanSummary:
 def view_of(plan: Plan, *, seconds_estimate: float | None) -> PlanView:
     """Return a plan with its units and the recipe it resolves to."""
     summary = summary_of(plan, seconds_estimate=seconds_estimate)
+    devices = list(gpus(plan.recipe.dtype.compute).values())
     return PlanView(
         **dict(summary),
         recipe=plan.recipe.model_dump(mode="json", by_alias=True),
         plan=[unit.model_dump(mode="json") for unit in plan.units],
+        stages=stage_costs(plan, devices),
+        other_methods=other_costs(plan, devices),
     )

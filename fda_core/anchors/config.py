@@ -15,6 +15,8 @@ from fda_core.contract.recipe import Document
 Distance = Literal["cosine", "l2", "l1"]
 Init = Literal["weight", "gaussian", "spectral"]
 Cosine = Literal["per_tensor", "layer"]
+OptimiserName = Literal["adamw", "muon"]
+Schedule = Literal["constant", "cosine"]
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -24,6 +26,13 @@ SIGMAS = (1.0, 0.1, 0.01, 0.001)
 TRIAL_STEPS = 120
 """How long each is tried."""
 MIN_GAIN = 0.002
+
+OPTIMISER: OptimiserName = "adamw"
+LEARNING_RATES: dict[OptimiserName, float] = {"adamw": 0.01, "muon": 1.0}
+SCHEDULES: dict[OptimiserName, Schedule] = {"adamw": "constant", "muon": "cosine"}
+WEIGHT_DECAY = 0.01
+POLAR_ITERATIONS = 5
+"""Newton-Schulz iterations of Muon's polar factor; here so that costs count them without torch."""
 
 
 def _number_or_search(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
@@ -77,11 +86,22 @@ class ConstructConfig(Document):
     min_gain: Annotated[float, Field(gt=0, le=1)] = Field(
         default=MIN_GAIN, description="In alignment (cosine); for patience."
     )
-    learning_rate: Annotated[float, Field(gt=0, le=10)] = Field(
-        default=0.01, description="Of AdamW on the anchors."
+    optimiser: OptimiserName = Field(
+        default=OPTIMISER,
+        description="How anchors move: adamw (the paper), or muon on all of them as one matrix.",
     )
-    weight_decay: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=0.01, description="Of AdamW on the anchors."
+    schedule: Schedule | None = Field(
+        default=None,
+        description="Of the learning rate: constant, or cosine down to zero over steps; unset: "
+        "constant for adamw, cosine for muon.",
+    )
+    learning_rate: Annotated[float, Field(gt=0, le=10)] | None = Field(
+        default=None,
+        description="adamw: about what an element moves in a step, unset 0.01; muon: the RMS of "
+        "a step in units of the first anchors' RMS, unset 1.0.",
+    )
+    weight_decay: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None, description="Of adamw, unset: 0.01. Not for muon."
     )
     distance: Distance = Field(
         default="cosine", description="Between the base layer's and the expert layer's outputs."
@@ -101,7 +121,42 @@ class ConstructConfig(Document):
             raise ValueError(f"sigma: search is for init: gaussian, not for init: {self.init}")
         if self.patience is None and self.min_gain != MIN_GAIN:
             raise ValueError(f"min_gain is {self.min_gain:g}, but patience is unset")
+        if self.optimiser == "muon" and self.weight_decay is not None:
+            raise ValueError(
+                f"weight_decay is {self.weight_decay:g}, but is for optimiser: adamw, not for "
+                "optimiser: muon"
+            )
         return self
+
+    @property
+    def settled_schedule(self) -> Schedule:
+        """Return the schedule, the optimiser's own where it is unset."""
+        return self.schedule or SCHEDULES[self.optimiser]
+
+    @property
+    def settled_learning_rate(self) -> float:
+        """Return the learning rate, the optimiser's own where it is unset."""
+        if self.learning_rate is None:
+            return LEARNING_RATES[self.optimiser]
+        return self.learning_rate
+
+    @property
+    def settled_weight_decay(self) -> float:
+        """Return the weight decay: none for Muon."""
+        if self.weight_decay is None:
+            return WEIGHT_DECAY if self.optimiser == "adamw" else 0.0
+        return self.weight_decay
+
+    def settled(self) -> "ConstructConfig":
+        """Return these settings with all that hangs on the optimiser written out."""
+        decay = self.settled_weight_decay if self.optimiser == "adamw" else None
+        return self.model_copy(
+            update={
+                "schedule": self.settled_schedule,
+                "learning_rate": self.settled_learning_rate,
+                "weight_decay": decay,
+            }
+        )
 
     @property
     def trial_steps(self) -> int:

@@ -1,6 +1,6 @@
 """Stage I of FDA: find the anchors of one (layer, expert).
 
-Minimises J(X) of `alignment.py` with AdamW over X, θ fixed, and keeps the best X seen
+Minimises J(X) of `alignment.py` over X by `optimisers.py`, θ fixed, and keeps the best X seen
 (`fda.md` §2; arXiv 2510.21223 §3.2). Where this differs from a double backward through J:
 
 - ∂J/∂g is written down instead of traced, and the second pass asks for ∇_X alone. That is
@@ -20,6 +20,7 @@ from torch import Tensor
 from fda_core.anchors.alignment import OBJECTIVES, Directions, directions
 from fda_core.anchors.config import ConstructConfig
 from fda_core.anchors.distances import similarity_share
+from fda_core.anchors.optimisers import optimiser_of
 from fda_core.blocks.block import Block
 from fda_core.errors import NonFinite
 
@@ -76,9 +77,11 @@ def has_settled(bests: Sequence[float], *, patience: int | None, min_gain: float
 
 
 class Descent:
-    """AdamW on the anchors of one problem: goes on where it was, keeps the best X seen.
+    """An optimiser on the anchors of one problem: goes on where it was, keeps the best X seen.
 
-    Two advances give the bytes of one. Holds five times the anchors, six while it advances.
+    Two advances give the bytes of one. Holds five times the anchors, six while it advances; of
+    Muon four, five while J is differentiated, and up to nine in its step, when nothing of J's
+    differentiation is left.
     """
 
     def __init__(self, problem: "Problem", start: Tensor, *, config: ConstructConfig) -> None:
@@ -86,9 +89,7 @@ class Descent:
         self._start = start
         self._config = config
         self._anchors = start.detach().clone().requires_grad_(True)
-        self._optimiser = torch.optim.AdamW(
-            [self._anchors], lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+        self._optimiser = optimiser_of(self._anchors, config=config)
         self._best, self._best_step = self._anchors.detach().clone(), 0
         self._cosines: Mapping[str, float] = {}
         self._lowest = math.inf
@@ -116,14 +117,15 @@ class Descent:
     def advance(self, until: int, *, on_step: OnStep) -> None:
         """Take steps until there are so many in all, or a plateau is reached."""
         while self.steps < until and not self.settled:
-            step = self.steps
-            loss, cosines, self._anchors.grad = self._problem.loss_and_gradient(self._anchors)
-            if not math.isfinite(loss):
-                raise NonFinite(f"the loss became {loss} at step {step}", step=step)
-            self._note(loss, cosines)
-            self._optimiser.step()
-            on_step(step + 1, loss, self._alignments[-1])
-        self._anchors.grad = None
+            self._step()
+            on_step(self.steps, self._losses[-1], self._alignments[-1])
+
+    def _step(self) -> None:
+        loss, cosines, gradient = self._problem.loss_and_gradient(self._anchors)
+        if not math.isfinite(loss):
+            raise NonFinite(f"the loss became {loss} at step {self.steps}", step=self.steps)
+        self._note(loss, cosines)
+        self._optimiser.step(gradient)
 
     def _note(self, loss: float, cosines: Mapping[str, float]) -> None:
         if loss < self._lowest:

@@ -79,7 +79,8 @@ def search_sigma(
     """Return the best trial over `SIGMAS`, carried on to `config.steps`.
 
     None without a task vector. `on_step` counts the steps of all trials. Memory: that of
-    `construct` and five times the anchors, of the best trial so far. Raises as `construct`.
+    `construct` and what the best trial so far holds at rest, five times the anchors (four of
+    Muon). Raises as `construct`.
     """
     problem = pose(block, base, expert, config=config)
     if problem is None:

@@ -37,6 +37,7 @@ class Tower:
     insensitive: frozenset[str]
     mlp: str | None
     transposed: frozenset[str]
+    entry: frozenset[str]
 
     def settings(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the part of a model's config that describes this tower."""
@@ -61,6 +62,10 @@ class Tower:
             return True
         modules = self.modules_of(part)
         return bool(modules) and all(name.startswith(f"{self.mlp}.") for name in modules)
+
+    def reads_input(self, part: str) -> bool:
+        """Say whether a matrix inside a layer reads the layer's input itself, before any norm."""
+        return part.rpartition(".")[0] in self.entry
 
     def is_transposed(self, part: str) -> bool:
         """Say whether a tensor inside a layer is a matrix stored (inputs, outputs)."""
@@ -177,4 +182,5 @@ def _tower(table: dict[str, Any]) -> Tower:
         insensitive=frozenset(table.get("insensitive", ())),
         mlp=table.get("mlp"),
         transposed=frozenset(table.get("transposed", ())),
+        entry=frozenset(table.get("entry", ())),
     )

@@ -13,7 +13,7 @@ from fda_core import __version__
 from fda_core.cli import resource_commands, service_commands
 from fda_core.cli.console import err, print_error, print_json
 from fda_core.cli.exit_codes import INTERRUPTED, OUR_BUG, exit_code
-from fda_core.cli.options import AsJson, Debug, Output, RecipePath, Set, read_text
+from fda_core.cli.options import AsJson, Debug, On, Output, RecipePath, Set, read_text
 from fda_core.errors import Cancelled, FdaError, InternalError, OutOfHostMemory
 
 app = typer.Typer(
@@ -108,19 +108,20 @@ def plan(
     output: Output = None,
     settings: Set = None,
     workspace: Workspace = None,
+    on: On = None,
     as_json: AsJson = False,
     debug: Debug = False,  # noqa: ARG001 - `run` reads it, since it sees earlier errors too
 ) -> None:
-    """Show what a merge would do, from headers alone: units, bytes, memory, FLOPs."""
+    """Show what a merge would do, from headers alone: units, bytes, memory, FLOPs, seconds."""
+    from fda_core.cli.show_costs import devices_for
     from fda_core.cli.show_plan import show_plan
     from fda_core.engine.plan import make_plan
     from fda_core.engine.recipes import read_recipe
     from fda_core.storage.resolve import storages
 
     read = read_recipe(read_text(recipe), settings=settings or [], output=output)
-    show_plan(
-        make_plan(read, storages(), cwd=str(Path.cwd()), workspace=workspace), as_json=as_json
-    )
+    made = make_plan(read, storages(), cwd=str(Path.cwd()), workspace=workspace)
+    show_plan(made, devices_for(on, made), as_json=as_json)
 
 
 @app.command()

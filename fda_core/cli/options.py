@@ -16,6 +16,14 @@ Set = Annotated[
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+On = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="DEVICE",
+        help="Predict for h100, a100, l4, rtx4090, or here: this processor, measured for two "
+        "seconds. Repeatable; default: the four GPUs.",
+    ),
+]
 Url = Annotated[
     str | None,
     typer.Option(envvar="FDA_URL", help="The service; default: the one `fda up` runs here."),

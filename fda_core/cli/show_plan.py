@@ -1,18 +1,22 @@
 """`fda plan`: the plan as a table or as JSON."""
 
+from collections.abc import Sequence
+
 from rich.markup import escape
 from rich.table import Table
 
 from fda_core.cli.console import flops, out, print_json, size
+from fda_core.cli.show_costs import costs_data, show_costs
 from fda_core.contract.plan import Plan, Unit
+from fda_core.engine.costs.devices import Device
 from fda_core.engine.cut import total
 from fda_core.engine.recipes import recipe_yaml
 
 
-def show_plan(plan: Plan, *, as_json: bool) -> None:
-    """Print a plan."""
+def show_plan(plan: Plan, devices: Sequence[Device], *, as_json: bool) -> None:
+    """Print a plan, with predictions for these devices."""
     if as_json:
-        print_json(_summary(plan))
+        print_json({**_summary(plan), "costs": costs_data(plan, devices)})
         return
     out.print(f"[bold]{plan.recipe.method.name}[/] → {escape(plan.output)}", soft_wrap=True)
     out.print(
@@ -24,6 +28,7 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
     for warning in plan.warnings:
         out.print(f"  [yellow]warning[/] {escape(warning)}", soft_wrap=True)
     out.print(_table(plan))
+    show_costs(plan, devices)
     out.print(f"\n[bold]recipe as resolved[/]\n{escape(recipe_yaml(plan.recipe))}", soft_wrap=True)
 
 

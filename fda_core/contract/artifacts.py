@@ -42,6 +42,8 @@ class ConstructMetrics(PlainData):
     tokens: int
     """0 where anchors are rows without a token axis."""
     init: str
+    optimiser: str = "adamw"
+    """Records that do not say are of before there was another."""
     sigma: float | None = None
     """Of the gaussian start; None for other starts, and where nothing was constructed."""
     trials: tuple[SigmaTrial, ...] = ()

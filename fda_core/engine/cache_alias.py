@@ -59,7 +59,12 @@ def settings(plan: Plan, method: Fda) -> dict[str, object]:
 
 def _construct_settings(config: ConstructConfig) -> dict[str, object]:
     """Return the settings that count: what is off is left out, as before there was such a thing."""
+    config = config.settled()
     found = config.model_dump(mode="json")
+    if (config.optimiser, config.schedule) == ("adamw", "constant"):
+        del found["optimiser"], found["schedule"]
+    if config.weight_decay is None:
+        del found["weight_decay"]
     if config.patience is None:
         del found["patience"], found["min_gain"]
     if config.sigma == "search":

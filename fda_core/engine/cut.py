@@ -5,7 +5,11 @@ from collections.abc import Mapping, Sequence
 
 from fda_core.checkpoints.layers import families
 from fda_core.contract.plan import Plan, PlannedShard, PlannedTensor, TensorRule, Unit
-from fda_core.engine import cache_alias, costs
+from fda_core.engine import cache_alias
+from fda_core.engine.costs import memory, shapes
+from fda_core.engine.costs.layers import LayerSize, layer_size
+from fda_core.engine.costs.unit_work import adapt_work, construct_work, tensors_work
+from fda_core.engine.costs.work import Work
 from fda_core.engine.vary import method_of_setting
 from fda_core.errors import InternalError
 from fda_core.methods.base import Method
@@ -20,9 +24,16 @@ def cut_into_units(plan: Plan, method: Method, storage: Storage) -> list[Unit]:
     if isinstance(method, Fda):
         by_layer = fitted_tensors(plan, method)
         units += _construct_units(plan, method, by_layer, storage)
-    units += [_merge_unit(plan, method, shard, by_layer) for shard in plan.shards]
+    units += merge_units(plan, method, by_layer)
     units.append(_publish_unit(plan))
     return units
+
+
+def merge_units(
+    plan: Plan, method: Method, by_layer: Mapping[int, list[PlannedTensor]]
+) -> list[Unit]:
+    """Return the units that merge a plan's shards by a method."""
+    return [_merge_unit(plan, method, shard, by_layer) for shard in plan.shards]
 
 
 def layer_tensors(plan: Plan) -> dict[int, list[PlannedTensor]]:
@@ -70,7 +81,19 @@ def anchor_shape(count: int, tokens: int, width: int) -> tuple[int, ...]:
     return (count, tokens, width) if tokens else (count, width)
 
 
-def _item(plan: Plan) -> int:
+def fitted_size(plan: Plan, method: Fda, tensors: Sequence[PlannedTensor]) -> LayerSize:
+    """Return the size of what FDA fits of a layer."""
+    return layer_size(
+        tensors,
+        tower=families()[plan.family].towers[0],
+        config=plan.base.config,
+        scope=method.parameters.scope,
+        width=plan.width,
+    )
+
+
+def item_bytes(plan: Plan) -> int:
+    """Return the bytes of an element as it is computed with."""
     return 8 if plan.recipe.dtype.compute == "float64" else 4
 
 
@@ -83,10 +106,45 @@ def _construct_units(
         for expert in plan.experts
     }
     cached = cache_alias.cached_among(plan, aliases.values(), storage)
+    flops = {
+        layer: layer_construction(plan, method, by_layer[layer]).all_flops for layer in by_layer
+    }
     return [
-        _construct_unit(plan, method, layer, by_layer[layer], expert, cached=alias in cached)
+        _construct_unit(
+            plan,
+            method,
+            layer,
+            by_layer[layer],
+            expert,
+            flops=flops[layer],
+            cached=alias in cached,
+        )
         for (layer, expert), alias in aliases.items()
     ]
+
+
+def layer_construction(plan: Plan, method: Fda, tensors: Sequence[PlannedTensor]) -> Work:
+    """Return the work of constructing a layer's anchors for one expert."""
+    tokens = settled_tokens(method)
+    pieces = memory.microbatch(method.parameters.construction, anchor_bytes(plan, tensors, tokens))
+    return construct_work(
+        fitted_size(plan, method, tensors),
+        method,
+        tokens=tokens,
+        item=item_bytes(plan),
+        microbatch=pieces,
+    )
+
+
+def layer_adaptation(plan: Plan, method: Fda, tensors: Sequence[PlannedTensor]) -> Work:
+    """Return the work of fitting a layer to all experts' anchors."""
+    return adapt_work(
+        fitted_size(plan, method, tensors),
+        method,
+        tokens=settled_tokens(method),
+        item=item_bytes(plan),
+        experts=len(plan.experts),
+    )
 
 
 def _construct_unit(
@@ -96,22 +154,15 @@ def _construct_unit(
     tensors: Sequence[PlannedTensor],
     expert: str,
     *,
+    flops: int,
     cached: bool,
 ) -> Unit:
     config = method.parameters.construction
     tokens = settled_tokens(method)
     per_anchor = anchor_bytes(plan, tensors, tokens)
-    pieces = costs.microbatch(config, per_anchor)
-    size = sum(costs.numel(t.shape) for t in tensors) * _item(plan)
-    anchors = costs.numel(anchor_shape(config.anchors, tokens, plan.width)) * _item(plan)
-    unit_flops = costs.layer_flops(
-        tensors, rows=config.anchors * max(tokens, 1), tokens=tokens, width=plan.width
-    )
-    passes = (
-        costs.CONSTRUCT_UNITS_PER_STEP
-        if pieces is None
-        else costs.CONSTRUCT_UNITS_PER_STEP_IN_PIECES
-    )
+    pieces = memory.microbatch(config, per_anchor)
+    size = sum(shapes.numel(t.shape) for t in tensors) * item_bytes(plan)
+    anchors = shapes.numel(anchor_shape(config.anchors, tokens, plan.width)) * item_bytes(plan)
     who = next(e for e in plan.experts if e.name == expert)
     names = [t.name for t in tensors]
     return Unit(
@@ -120,14 +171,14 @@ def _construct_unit(
         layer=layer,
         expert=expert,
         steps=config.steps_in_all,
-        read_bytes=costs.read_bytes(plan.base, names)
-        + costs.read_bytes(who.checkpoint, [own for n in names for own in who.own(n)]),
+        read_bytes=memory.read_bytes(plan.base, names)
+        + memory.read_bytes(who.checkpoint, [own for n in names for own in who.own(n)]),
         write_bytes=anchors,
-        memory_bytes=costs.LAYER_PROCESS_BYTES
+        memory_bytes=memory.LAYER_PROCESS_BYTES
         + 6 * size
-        + (11 if config.sigma == "search" else 6) * anchors
+        + memory.anchors_held(config) * anchors
         + (pieces or config.anchors) * per_anchor,
-        flops=passes * unit_flops * config.steps_in_all,
+        flops=flops,
         cached=cached,
     )
 
@@ -135,9 +186,9 @@ def _construct_unit(
 def anchor_bytes(plan: Plan, tensors: Sequence[PlannedTensor], tokens: int) -> int:
     """Return the memory of one anchor in a construction step."""
     tower = families()[plan.family].towers[0]
-    heads = costs.attention_heads(tower.settings(plan.base.config))
-    return costs.activation_bytes(
-        tensors, tokens=tokens, width=plan.width, heads=heads, item=_item(plan)
+    heads = shapes.attention_heads(tower.settings(plan.base.config))
+    return memory.activation_bytes(
+        tensors, tokens=tokens, width=plan.width, heads=heads, item=item_bytes(plan)
     )
 
 
@@ -146,17 +197,17 @@ def _merge_unit(
 ) -> Unit:
     chosen = set(shard.tensors)
     tensors = [t for t in plan.tensors if t.name in chosen]
-    reading = costs.read_bytes(plan.base, shard.tensors) + sum(
-        costs.read_bytes(
+    reading = memory.read_bytes(plan.base, shard.tensors) + sum(
+        memory.read_bytes(
             e.checkpoint, [own for t in tensors if e.name in t.experts for own in e.own(t.name)]
         )
         for e in plan.experts
     )
     begins = method.start if isinstance(method, Fda) else method
     adapts = isinstance(method, Fda) and bool(shard.layers)
-    memory = _tensors_bytes(plan, method, tensors)
-    memory += costs.LAYER_PROCESS_BYTES if adapts else costs.PROCESS_BYTES
-    flops = costs.method_flops(begins, tensors, len(plan.experts)) if begins else 0
+    held = _tensors_bytes(plan, method, tensors)
+    held += memory.LAYER_PROCESS_BYTES if adapts else memory.PROCESS_BYTES
+    flops = tensors_work(method, tensors, item=item_bytes(plan)).all_flops
     needs: list[str] = []
     steps = 0
     if isinstance(method, Fda) and shard.layers:
@@ -166,20 +217,16 @@ def _merge_unit(
         steps = adapt.epochs * len(shard.layers)
         for layer in shard.layers:
             needs += [construct_id(layer, e.name) for e in plan.experts]
-            flops += (
-                costs.ADAPT_UNITS_PER_PASS
-                * adapt.epochs
-                * costs.layer_flops(by_layer[layer], rows=rows, tokens=tokens, width=plan.width)
-            )
-        layer_size = max(
-            sum(costs.numel(t.shape) for t in by_layer[layer]) * _item(plan)
+            flops += layer_adaptation(plan, method, by_layer[layer]).all_flops
+        largest = max(
+            sum(shapes.numel(t.shape) for t in by_layer[layer]) * item_bytes(plan)
             for layer in shard.layers
         )
-        pool = 2 * rows * plan.width * _item(plan)
+        pool = 2 * rows * plan.width * item_bytes(plan)
         batch = min(adapt.batch, construct.anchors * len(plan.experts))
         copies = len(plan.experts) + 7 + math.ceil(begins.workspace_tensors if begins else 0)
-        memory += layer_size * copies + pool
-        memory += batch * anchor_bytes(plan, by_layer[shard.layers[0]], tokens) // 2
+        held += largest * copies + pool
+        held += batch * anchor_bytes(plan, by_layer[shard.layers[0]], tokens) // 2
     return Unit(
         id=f"merge-{shard.number:03d}",
         kind="merge",
@@ -188,7 +235,7 @@ def _merge_unit(
         steps=steps,
         read_bytes=reading,
         write_bytes=shard.size_bytes,
-        memory_bytes=memory,
+        memory_bytes=held,
         flops=flops,
     )
 
@@ -198,7 +245,7 @@ def _tensors_bytes(plan: Plan, method: Method, tensors: Sequence[PlannedTensor])
     methods: dict[int | None, Method] = {None: method}
     for number in range(len(plan.settings)):
         methods[number] = method_of_setting(plan, number)
-    windows = costs.windows_bytes(len(plan.experts) + 1)
+    windows = memory.windows_bytes(len(plan.experts) + 1)
     return windows + max((_tensor_bytes(plan, methods[t.setting], t) for t in tensors), default=0)
 
 
@@ -208,18 +255,18 @@ def _tensor_bytes(plan: Plan, method: Method, tensor: PlannedTensor) -> int:
     stored = [plan.base.tensors[tensor.tied_to or tensor.name].size_bytes] + [
         e.checkpoint.tensors[own].size_bytes for e in experts for own in e.own(tensor.name)
     ]
-    whole = costs.numel(tensor.shape) * _item(plan)
+    whole = shapes.numel(tensor.shape) * item_bytes(plan)
     if not merges_blocks(tensor, method):
         begins = method.start if isinstance(method, Fda) else method
         working = math.ceil(begins.workspace_tensors) if begins else 0
-        return whole * (len(experts) + 3 + working) + costs.staging_bytes(stored)
+        return whole * (len(experts) + 3 + working) + memory.staging_bytes(stored)
     held = 0 if method.single_pass else sum(stored)
     updated = [e for e in experts if e.adapter and tensor.name in e.adapter.updates]
     if updated:
-        held += whole * (len(updated) + 2) + costs.staging_bytes(stored)
+        held += whole * (len(updated) + 2) + memory.staging_bytes(stored)
     if tensor.transposed:
         held += sum(stored) + 3 * whole
-    return held + costs.block_bytes(tensor.matrix_shape, len(experts), _item(plan))
+    return held + memory.block_bytes(tensor.matrix_shape, len(experts), item_bytes(plan))
 
 
 def _publish_unit(plan: Plan) -> Unit:
@@ -227,7 +274,7 @@ def _publish_unit(plan: Plan) -> Unit:
     heads = 0
     if plan.recipe.heads == "keep":
         heads = sum(
-            costs.read_bytes(e.checkpoint, [own for h in e.heads for own in e.own(h) or (h,)])
+            memory.read_bytes(e.checkpoint, [own for h in e.heads for own in e.own(h) or (h,)])
             for e in plan.experts
         )
     inputs = sum(
@@ -241,7 +288,7 @@ def _publish_unit(plan: Plan) -> Unit:
         needs=tuple(f"merge-{shard.number:03d}" for shard in plan.shards),
         read_bytes=inputs + size + heads,
         write_bytes=heads + (size if plan.single_file else 0),
-        memory_bytes=costs.PROCESS_BYTES + costs.PUBLISH_BYTES,
+        memory_bytes=memory.PROCESS_BYTES + memory.PUBLISH_BYTES,
         flops=0,
     )
 

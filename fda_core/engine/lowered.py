@@ -4,7 +4,7 @@ For a unit whose device ran out of memory. Loads no torch.
 """
 
 from fda_core.contract.plan import Plan, Unit
-from fda_core.engine import costs
+from fda_core.engine.costs import memory
 from fda_core.engine.cut import anchor_bytes, fitted_tensors, settled_tokens
 from fda_core.methods.fda import Fda
 from fda_core.methods.registry import method_of
@@ -18,7 +18,7 @@ def microbatch_of(plan: Plan, unit: Unit) -> int | None:
     config = method.parameters.construction
     tensors = fitted_tensors(plan, method)[unit.layer]
     per_anchor = anchor_bytes(plan, tensors, settled_tokens(method))
-    found = costs.microbatch(config, per_anchor) or config.anchors
+    found = memory.microbatch(config, per_anchor) or config.anchors
     return min(found, unit.microbatch or found)
 
 

@@ -183,6 +183,8 @@ def _resolved(method: Method, matched: Matched) -> MethodSpec:
             parameters["start"]["parameters"] = method.start.parameters.model_dump(
                 mode="json", by_alias=True
             )
+        construct = method.parameters.construction.settled()
+        parameters["construct"] = construct.model_dump(mode="json")
         scope = method.parameters.scope
         if parameters["construct"]["tokens"] is None and scope == "layer":
             parameters["construct"]["tokens"] = _tokens(matched)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fda_core.contract.plan import PlannedTensor
 from fda_core.engine.context import UnitContext
-from fda_core.engine.costs import PART_BYTES
+from fda_core.engine.costs.memory import PART_BYTES
 from fda_core.engine.layer_tensors import Inputs
 from fda_core.engine.task_vector_stats import TaskVectorStats
 from fda_core.engine.window import Stored, Window

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fda_core.engine.costs import PART_BYTES
+from fda_core.engine.costs.memory import PART_BYTES
 
 
 @dataclass(frozen=True, eq=False)

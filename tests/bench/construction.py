@@ -113,7 +113,7 @@ def _named(tower: Tower, module: nn.Module) -> dict[str, Tensor]:
 def _ours(
     block: Block, base: dict[str, Tensor], expert: dict[str, Tensor], start: Tensor, kernel: str
 ) -> None:
-    config = ConstructConfig(anchors=len(start), steps=STEPS)
+    config = ConstructConfig(anchors=len(start), steps=STEPS, optimiser="adamw")
     with fast_float32(kernel):
         construct(block, base, expert, start, config=config, on_step=lambda *_: None)
 

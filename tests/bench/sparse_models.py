@@ -1,12 +1,13 @@
-"""A base and four experts of the shape of Llama-70B that take no disk: headers, then holes.
+"""Models of any shape that take no disk: headers, then holes; and five of Llama-70B's.
 
 Every shard is a whole safetensors file to whoever reads headers or asks for its length;
 tensors read as zeros.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from fda_core.checkpoints.layout import TensorSpec, index_json, plan_header
 
@@ -30,16 +31,24 @@ CONFIG = {
 def make(folder: Path) -> None:
     """Write base and experts below a folder."""
     for name in ("base", *EXPERTS):
-        _write(folder / name)
+        write_model(folder / name, CONFIG, _shapes(), dtype="BF16", shards=SHARDS)
 
 
-def _write(target: Path) -> None:
+def write_model(
+    target: Path,
+    config: Mapping[str, Any],
+    shapes: Iterable[tuple[str, tuple[int, ...]]],
+    *,
+    dtype: str,
+    shards: int,
+) -> None:
+    """Write one model's headers and holes."""
     target.mkdir(parents=True)
     weight_map: dict[str, str] = {}
-    specs = [TensorSpec(name, "BF16", shape) for name, shape in _shapes()]
-    for number in range(SHARDS):
-        group = specs[number * len(specs) // SHARDS : (number + 1) * len(specs) // SHARDS]
-        file = f"model-{number + 1:05d}-of-{SHARDS:05d}.safetensors"
+    specs = [TensorSpec(name, dtype, shape) for name, shape in shapes]
+    for number in range(shards):
+        group = specs[number * len(specs) // shards : (number + 1) * len(specs) // shards]
+        file = f"model-{number + 1:05d}-of-{shards:05d}.safetensors"
         head = plan_header(group)
         with (target / file).open("wb") as shard:
             shard.write(head)
@@ -47,7 +56,7 @@ def _write(target: Path) -> None:
         weight_map.update({spec.name: file for spec in group})
     total = sum(spec.size_bytes for spec in specs)
     (target / "model.safetensors.index.json").write_bytes(index_json(weight_map, total_size=total))
-    (target / "config.json").write_text(json.dumps(CONFIG, indent=2))
+    (target / "config.json").write_text(json.dumps(config, indent=2))
     (target / "tokenizer.json").write_text("{}")
 
 

@@ -774,6 +774,35 @@ def test_plan_says_what_will_be_done_and_does_nothing(bench: Bench) -> None:
         assert word in said.out
 
 
+def test_plan_says_how_long_stages_and_other_methods_take(bench: Bench) -> None:
+    path = bench.recipe("a", "b", method=FDA)
+    costs = succeed("plan", path)["costs"]
+    assert [row["name"] for row in costs["stages"]] == [
+        "construct",
+        "adapt",
+        "merge",
+        "publish",
+        "all",
+    ]
+    assert [row["name"] for row in costs["other_methods"]] == ["task_arithmetic", "tsvm", "wudi"]
+    for row in costs["stages"]:
+        assert set(row["seconds"]) == set(costs["devices"]) == {"h100", "a100", "l4", "rtx4090"}
+    said = fda("plan", path, "--on", "h100")
+    assert said.code == 0
+    for word in ("adapt", "tsvm", "NVIDIA H100 SXM", "Predicted for one worker"):
+        assert word in said.out
+    assert "rtx4090" not in said.out
+    here = succeed("plan", path, "--on", "here", "--on", "l4")["costs"]
+    assert set(here["devices"]) == {"here", "l4"}
+    assert here["devices"]["here"]["memory_bytes"] is None
+
+
+def test_plan_knows_no_device_of_another_name(bench: Bench) -> None:
+    said = fda("plan", bench.recipe("a", "b"), "--on", "h1000")
+    assert said.code == 2
+    assert "h100, a100, l4, rtx4090, here" in said.err
+
+
 def test_plan_and_merge_are_one_job(bench: Bench) -> None:
     path = bench.recipe("a", "b")
     assert succeed("plan", path)["job_id"] == succeed("merge", path, *HERE)["job_id"]

@@ -21,6 +21,7 @@ from tests.support.command import fda, succeed, tree
 from tests.support.merges import HERE, Models, fda_method
 
 SEARCH = {"init": "gaussian", "sigma": "search", "steps": 10}
+LONG = {"steps": 1000, "optimiser": "adamw"}
 PATIENT = {"steps": 200, "patience": 5, "min_gain": 0.02}
 OLD_KEYS = {
     *("anchors", "tokens", "init", "sigma", "rank", "steps", "learning_rate", "weight_decay"),
@@ -81,8 +82,8 @@ def test_searched_anchors_are_the_bytes_of_those_with_the_chosen_sigma(
 
 
 def test_the_plan_counts_the_trials_and_says_so(models: Models) -> None:
-    searched = models.plan(fda_method(construct={**SEARCH, "steps": 1000}))
-    plain = models.plan(fda_method(construct={"steps": 1000, "init": "gaussian"}))
+    searched = models.plan(fda_method(construct={**SEARCH, **LONG}))
+    plain = models.plan(fda_method(construct={**LONG, "init": "gaussian"}))
     more = (len(SIGMAS) - 1) * TRIAL_STEPS
     for unit in plain.units:
         if unit.kind == "construct":
@@ -93,7 +94,7 @@ def test_the_plan_counts_the_trials_and_says_so(models: Models) -> None:
     (note,) = set(searched.notes) - set(plain.notes)
     for word in ("4 sigmas", "1, 0.1, 0.01, 0.001", "120 steps", "360 steps more", "36%"):
         assert word in note
-    path = models.recipe(fda_method(construct={**SEARCH, "steps": 1000}))
+    path = models.recipe(fda_method(construct={**SEARCH, **LONG}))
     assert "360 steps more" in " ".join(fda("plan", path).out.split())
 
 
@@ -230,8 +231,10 @@ def _settings(models: Models, **construct: Any) -> dict[str, Any]:
 
 
 def test_with_both_off_the_key_is_what_it_was_before_there_were_any(models: Models) -> None:
-    assert set(_settings(models)) == OLD_KEYS
-    assert set(_settings(models, init="gaussian", sigma=0.3)) == OLD_KEYS
+    published = _settings(models, optimiser="adamw")
+    assert set(published) == OLD_KEYS
+    assert (published["learning_rate"], published["weight_decay"]) == (0.01, 0.01)
+    assert set(_settings(models, optimiser="adamw", init="gaussian", sigma=0.3)) == OLD_KEYS
 
 
 def test_with_either_on_the_key_has_all_that_counts(models: Models) -> None:
@@ -269,7 +272,7 @@ def test_an_entry_written_before_there_were_these_metrics_is_still_taken(models:
     models.merge(fda_method(), "one")
     for file in (models.root / ".fda-workspace" / "anchors").rglob("metrics.json"):
         entry = json.loads(file.read_text())
-        for new in ("sigma", "trials", "settled"):
+        for new in ("sigma", "trials", "settled", "optimiser"):
             del entry["metrics"][new]
         file.write_text(json.dumps(entry))
     again = succeed("merge", models.recipe(fda_method(), "two"), *HERE)

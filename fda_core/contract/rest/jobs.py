@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from fda_core.contract.cost import StageCost
 from fda_core.contract.plan import UnitKind
 from fda_core.contract.rest.base import Labels, Request, Resource, Time
 from fda_core.contract.service.messages import ErrorReport
@@ -83,6 +84,14 @@ class PlanView(PlanSummary):
 
     recipe: dict[str, Any]
     plan: list[dict[str, Any]] = Field(description="Every unit with what it takes.")
+    stages: list[StageCost] = Field(
+        default_factory=list,
+        description="What each stage takes, then all of it, with seconds predicted on some GPUs.",
+    )
+    other_methods: list[StageCost] = Field(
+        default_factory=list,
+        description="The same of other methods with their defaults on the same inputs.",
+    )
 
 
 class JobProgress(Resource):

@@ -62,7 +62,7 @@ def _start(n: int = 6, t: int = 5, d: int = 16) -> Tensor:
 
 
 def _run(pair, start, *, steps=STEPS, on_step=lambda *_: None, **settings):
-    config = ConstructConfig(steps=steps, anchors=len(start), **settings)
+    config = ConstructConfig(steps=steps, anchors=len(start), optimiser="adamw", **settings)
     return construct(pair.block, pair.base, pair.expert, start, config=config, on_step=on_step)
 
 
@@ -163,7 +163,7 @@ def test_one_anchor_of_a_linear_layer_follows_the_closed_form():
     x = torch.randn(1, 1, 7, generator=numbers, dtype=torch.float64)
     seen = []
 
-    config = ConstructConfig(steps=3, anchors=1, distance="l2", weight_decay=0.0)
+    config = ConstructConfig(steps=3, anchors=1, distance="l2", optimiser="adamw", weight_decay=0.0)
     made = construct(
         _Linear(),
         {"weight": base},

@@ -22,8 +22,12 @@ def _start() -> Tensor:
     return torch.randn(6, 5, 16, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 
 
+def _config(**given: object) -> ConstructConfig:
+    return ConstructConfig(**{"anchors": 6, "steps": STEPS, "optimiser": "adamw", **given})
+
+
 def _run(pair: LayerPair, **given: object) -> Construction:
-    config = ConstructConfig(**{"anchors": 6, "steps": STEPS, **given})
+    config = _config(**given)
     made = construct(
         pair.block, pair.base, pair.expert, _start(), config=config, on_step=lambda *_: None
     )
@@ -35,7 +39,7 @@ def _hand_rolled(pair: LayerPair, config: ConstructConfig) -> tuple[Tensor, list
     """Return anchors and alignments of the loop as it was before there was a plateau stop."""
     problem = pose(pair.block, pair.base, pair.expert, config=config)
     x = _start().requires_grad_(True)
-    optimiser = torch.optim.AdamW([x], lr=config.learning_rate, weight_decay=config.weight_decay)
+    optimiser = torch.optim.AdamW([x], lr=0.01, weight_decay=0.01)
     best, lowest, alignments = x.detach().clone(), float("inf"), []
     for _ in range(config.steps):
         loss, _cosines, x.grad = problem.loss_and_gradient(x)
@@ -55,7 +59,7 @@ def _hand_rolled(pair: LayerPair, config: ConstructConfig) -> tuple[Tensor, list
 @pytest.mark.parametrize(("patience", "min_gain"), [(1, 0.005), (5, 0.03), (20, 0.1), (59, 1.0)])
 def test_it_stops_exactly_where_a_hand_rolled_loop_does(bert, patience, min_gain, microbatch):
     given = {"patience": patience, "min_gain": min_gain, "microbatch": microbatch}
-    best, alignments = _hand_rolled(bert, ConstructConfig(anchors=6, steps=STEPS, **given))
+    best, alignments = _hand_rolled(bert, _config(**given))
     made = _run(bert, **given)
     assert made.alignments == tuple(alignments)
     assert torch.equal(made.anchors, best)
@@ -68,7 +72,7 @@ def test_some_of_these_stop_early_and_some_do_not(bert):
 
 
 def test_without_patience_anchors_are_byte_for_byte_those_of_the_plain_loop(bert):
-    best, alignments = _hand_rolled(bert, ConstructConfig(anchors=6, steps=STEPS))
+    best, alignments = _hand_rolled(bert, _config())
     made = _run(bert)
     assert made.anchors.numpy().tobytes() == best.numpy().tobytes()
     assert made.alignments == tuple(alignments)
@@ -84,7 +88,7 @@ def test_stopping_early_is_the_same_run_with_fewer_steps(bert):
 
 
 def test_a_descent_in_pieces_has_the_bytes_of_one_in_a_piece(bert):
-    config = ConstructConfig(anchors=6, steps=STEPS, patience=10, min_gain=0.05)
+    config = _config(patience=10, min_gain=0.05)
     problem = pose(bert.block, bert.base, bert.expert, config=config)
     pieces = Descent(problem, _start(), config=config)
     for until in (1, 7, 7, STEPS):

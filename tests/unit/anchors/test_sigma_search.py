@@ -30,7 +30,14 @@ def trial_steps(request, monkeypatch) -> int:
 
 def _config(sigma: float | str, **given: object) -> ConstructConfig:
     return ConstructConfig(
-        **{"anchors": 6, "steps": STEPS, "init": "gaussian", "sigma": sigma, **given}
+        **{
+            "anchors": 6,
+            "steps": STEPS,
+            "init": "gaussian",
+            "sigma": sigma,
+            "optimiser": "adamw",
+            **given,
+        }
     )
 
 

@@ -54,6 +54,11 @@ def test_a_plan_shows_what_a_merge_takes_and_leaves_no_trace(rest: Rest, models:
     assert plan["read_bytes"] > 0
     assert plan["flops"] > 0
     assert plan["seconds_estimate"] is None
+    stages = {row["name"]: row for row in plan["stages"]}
+    assert list(stages) == ["construct", "adapt", "merge", "publish", "all"]
+    assert stages["all"]["flops"] == plan["flops"]
+    assert stages["all"]["seconds"]["h100"]["likely"] > 0
+    assert [row["name"] for row in plan["other_methods"]] == ["task_arithmetic", "tsvm", "wudi"]
     assert plan["recipe"]["method"]["parameters"]["construct"]["tokens"] is not None
     assert rest.viewer.get("/v1/jobs").json()["data"] == []
     assert not (rest.folder / "workspace").exists()

@@ -1,19 +1,12 @@
-"""What a unit will take, reckoned from shapes: bytes, memory and multiply-adds.
+"""What a unit will hold in memory, and read, reckoned from shapes: bytes."""
 
-FLOPs count two per multiply-add of matrix products; element-wise work is left out. U is one
-forward pass of a layer over its rows (`fda.md` §5).
-"""
+from collections.abc import Iterable, Sequence
 
-from collections.abc import Iterable, Mapping, Sequence
-
-from fda_core.anchors.config import ConstructConfig
+from fda_core.anchors.config import ConstructConfig, OptimiserName
 from fda_core.contract.plan import PinnedCheckpoint, PlannedTensor
-from fda_core.methods.base import Method
+from fda_core.engine.costs.shapes import numel
 from fda_core.methods.elementwise import BLOCK
 
-CONSTRUCT_UNITS_PER_STEP = 9
-CONSTRUCT_UNITS_PER_STEP_IN_PIECES = 13
-ADAPT_UNITS_PER_PASS = 3
 PROCESS_BYTES = 256 * 2**20
 """What a worker needs beside tensors: torch's own buffers and staging."""
 LAYER_PROCESS_BYTES = 400 * 2**20
@@ -30,25 +23,8 @@ STAGING_BYTES = 64 * 2**20
 BLOCK_TENSORS = 12
 """Temporaries of a block: ten where rows are ranked, the base again, and what is written."""
 ACTIVATION_BUDGET_BYTES = 4 * 2**30
-MATRIX_FACTORISATION = 20
-"""FLOP per o·i·min(o, i) of a thin SVD."""
-
-
-def numel(shape: Sequence[int]) -> int:
-    """Return the number of elements of a shape."""
-    count = 1
-    for axis in shape:
-        count *= axis
-    return count
-
-
-def layer_flops(tensors: Iterable[PlannedTensor], *, rows: int, tokens: int, width: int) -> int:
-    """Return U: one forward pass of a layer on `rows` token rows, attention included.
-
-    An MLP alone has 0 tokens and no attention.
-    """
-    matrices = sum(numel(t.shape) for t in tensors if len(t.shape) == 2)
-    return 2 * matrices * rows + 4 * rows * tokens * width
+ANCHORS_HELD: dict[OptimiserName, tuple[int, int]] = {"adamw": (5, 6), "muon": (4, 9)}
+"""Times the anchors that a construction holds at rest and while it steps (`Descent`)."""
 
 
 def activation_bytes(
@@ -75,6 +51,12 @@ def microbatch(config: ConstructConfig, per_anchor_bytes: int) -> int | None:
     return fitting if fitting < config.anchors else None
 
 
+def anchors_held(config: ConstructConfig) -> int:
+    """Return how many times the anchors a unit holds, a search's best trial so far with it."""
+    resting, stepping = ANCHORS_HELD[config.optimiser]
+    return stepping + (resting if config.sigma == "search" else 0)
+
+
 def read_bytes(checkpoint: PinnedCheckpoint, names: Iterable[str]) -> int:
     """Return the length of these tensors on disk."""
     return sum(checkpoint.tensors[name].size_bytes for name in names)
@@ -94,28 +76,3 @@ def block_bytes(shape: Sequence[int], experts: int, item: int) -> int:
     """Return what a block takes: `BLOCK` elements, or a row of either side if that is longer."""
     row = max(shape[-1], numel(shape[1:])) if shape else 1
     return max(BLOCK, row) * (experts + 1 + BLOCK_TENSORS) * item
-
-
-def method_flops(method: Method, tensors: Iterable[PlannedTensor], experts: int) -> int:
-    """Return a method's multiply-adds by its cost class, within a factor of a few."""
-    total = 0
-    steps = int(getattr(method.parameters, "steps", 300))
-    for tensor in tensors:
-        size = numel(tensor.shape)
-        total += 2 * size * experts
-        if len(tensor.shape) == 2 and tensor.layer is not None:
-            short = min(tensor.shape)
-            if method.cost == "B":
-                total += MATRIX_FACTORISATION * size * short * (experts + 2)
-            elif method.cost == "C":
-                total += 2 * size * tensor.matrix_shape[1] * (steps + 2 * experts)
-    return total
-
-
-def attention_heads(settings: Mapping[str, object]) -> int:
-    """Return the number of attention heads a tower's settings name, 1 if none."""
-    for key in ("num_attention_heads", "n_heads", "n_head"):
-        value = settings.get(key)
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-            return value
-    return 1
