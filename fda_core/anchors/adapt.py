@@ -18,6 +18,7 @@ from torch import Generator, Tensor
 
 from fda_core.anchors.config import AdaptConfig
 from fda_core.anchors.distances import DISTANCES
+from fda_core.anchors.optimisers import rate_share
 from fda_core.blocks.block import Block, evaluate
 from fda_core.errors import NonFinite
 
@@ -103,7 +104,8 @@ def adapt(
     distance = DISTANCES[config.distance]
     rate = config.learning_rate or LEARNING_RATES[variables.kind]
     optimiser = torch.optim.Adam(variables.leaves, lr=rate)
-    losses = []
+    steps = config.epochs * math.ceil(len(anchors) / config.batch)
+    step, losses = 0, []
     for epoch in range(config.epochs):
         order = torch.randperm(len(anchors), generator=generator).to(anchors.device)
         total = 0.0
@@ -112,7 +114,9 @@ def adapt(
             gradients = torch.autograd.grad(loss, variables.leaves, allow_unused=True)
             for leaf, gradient in zip(variables.leaves, gradients, strict=True):
                 leaf.grad = gradient
+            optimiser.param_groups[0]["lr"] = rate * rate_share(config.schedule, step, steps=steps)
             optimiser.step()
+            step += 1
             total += float(loss.detach())
         if not math.isfinite(total):
             raise NonFinite(f"the adaptation loss became {total} in epoch {epoch}", epoch=epoch)

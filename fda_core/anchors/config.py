@@ -183,6 +183,11 @@ class AdaptConfig(Document):
     batch: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         default=128, description="Anchors per minibatch."
     )
+    schedule: Schedule = Field(
+        default="constant",
+        description="Of the learning rate, minibatch by minibatch: constant, or a cosine that "
+        "falls to 0.",
+    )
     distance: Distance = Field(
         default="l2", description="Between the layer's and the experts' outputs, summed."
     )

@@ -65,6 +65,21 @@ def test_use_a_is_adam_on_the_layers_own_elements(pair, pool, distance):
         torch.testing.assert_close(made.tensors[name], leaf.detach(), rtol=0, atol=1e-12)
 
 
+def test_a_cosine_takes_the_rate_of_every_minibatch_down_to_nothing(pair, pool):
+    made = _fit(pair, Elements(pair.base), pool, epochs=2, batch=4, schedule="cosine")
+
+    leaves = {name: tensor.clone().requires_grad_() for name, tensor in pair.base.items()}
+    optimiser = torch.optim.Adam(leaves.values(), lr=1e-5)
+    halves = [(order[:4], order[4:8], order[8:]) for order in _orders(2)]
+    for step, chosen in enumerate(chosen for order in halves for chosen in order):
+        optimiser.param_groups[0]["lr"] = 1e-5 * (1 + math.cos(math.pi * step / 6)) / 2
+        optimiser.zero_grad()
+        ((pair.block(leaves, pool[0][chosen]) - pool[1][chosen]) ** 2).sum().backward()
+        optimiser.step()
+    for name, leaf in leaves.items():
+        torch.testing.assert_close(made.tensors[name], leaf.detach(), rtol=1e-9, atol=1e-12)
+
+
 def test_use_b_is_adam_on_one_coefficient_per_element_of_each_task_vector(pair, pool):
     deltas = [
         {name: pair.expert[name] - pair.base[name] for name in pair.base},
