@@ -85,7 +85,7 @@ class Method(ABC):
     uses_weights: bool = False
     expert_parameters: tuple[str, ...] = ()
     """The parameters that an expert may have of its own."""
-    workspace_tensors: ClassVar[float] = 4.0
+    workspace_tensors: float = 4.0
     """What `merge_tensor` needs at most beyond base and deltas, in tensors of the base's size.
 
     For contiguous float32 tensors of millions of elements, with any number of experts, and

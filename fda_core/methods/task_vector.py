@@ -8,21 +8,29 @@ methods that are defined on matrices only, what happens to all other tensors.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
 from fda_core.errors import InternalError
-from fda_core.methods.base import Method, MethodParameters, TensorInputs, is_layer_matrix
+from fda_core.methods.base import (
+    Method,
+    MethodParameters,
+    OwnParameters,
+    TensorInputs,
+    is_layer_matrix,
+)
 from fda_core.methods.elementwise import is_zero, sum_into_first
 from fda_core.methods.tensor_blocks import TensorBlocks, merged_whole
+from fda_core.methods.transfer import WORKSPACE_TENSORS, carry_all_, probe
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Others = Literal["average", "base", "task_arithmetic"]
+Transfer = Literal["as_is", "full"]
 
 TASK_ARITHMETIC_SCALE = 0.3
 """Task arithmetic's usual factor for several experts, arXiv 2212.04089."""
@@ -58,6 +66,12 @@ class MatrixParameters(TaskVectorParameters):
         default="average",
         description="What tensors that are no matrices of a layer get, times `scale`: the mean "
         f"of the task vectors, nothing (the base's), or {TASK_ARITHMETIC_SCALE} of their sum.",
+    )
+    transfer: Transfer = Field(
+        default="as_is",
+        description="full: scale every matrix's delta so that, on the inputs the task vectors "
+        "imply, it carries the experts' updates at their full size on average; as_is: as "
+        "published. Before `scale`.",
     )
 
 
@@ -149,6 +163,14 @@ class MatrixMethod(TaskVectorMethod):
 
     parameters: MatrixParameters
 
+    def __init__(
+        self, parameters: MethodParameters, own: Mapping[str, OwnParameters] | None = None
+    ) -> None:
+        """Ask for more memory where the delta is scaled to carry all of the experts."""
+        super().__init__(parameters, own)
+        if self.parameters.transfer == "full":
+            self.workspace_tensors += WORKSPACE_TENSORS
+
     def merges_blocks(self, *, layer: int | None, shape: Sequence[int]) -> bool:
         """Say whether a tensor is no matrix of a layer."""
         return not is_layer_matrix(layer, shape)
@@ -161,7 +183,11 @@ class MatrixMethod(TaskVectorMethod):
     def merged_delta(self, inputs: TensorInputs) -> Tensor | None:
         """Return the matrix method's delta."""
         changed = [delta for delta in inputs.deltas if not is_zero(delta)]
-        return self.matrix_delta(changed, name=inputs.name)
+        if self.parameters.transfer == "as_is":
+            return self.matrix_delta(changed, name=inputs.name)
+        probing = probe(changed)
+        delta = self.matrix_delta(changed, name=inputs.name)
+        return None if delta is None else carry_all_(delta, probing)
 
     @abstractmethod
     def matrix_delta(self, deltas: Sequence[Tensor], *, name: str) -> Tensor | None:

@@ -32,7 +32,16 @@ ADAPT_BASE: Mapping[str, Any] = {
 }
 ADAPT: Mapping[str, Any] = {"learning_rate": 1e-3, "schedule": "cosine", "epochs": 10, "batch": 32}
 """From any other start, whose coefficients are the variables."""
-STARTS = ("base", "task_arithmetic", "tsvm", "iwudi")
+FULL: Mapping[str, Any] = {"transfer": "full"}
+"""Our own scale of matrix methods, chosen from the task vectors alone."""
+SCALED = ("tsvm", "iwudi", "swudi")
+STARTS: Sequence[str | Mapping[str, Any]] = (
+    "base",
+    "task_arithmetic",
+    "tsvm",
+    "iwudi",
+    {"name": "iwudi", **FULL},
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +62,11 @@ def contenders(experts: int) -> list[Contender]:
     """Return every row in the table's order."""
     unfit = left_out(experts)
     plain = [_plain(name) for name in METHODS if name != "fda" and name not in unfit]
-    return [BASE, *plain, *(fda_from(start) for start in STARTS), INDIVIDUAL]
+    scaled = [
+        Contender(name=f"{name}, full", group="data-free", method={"name": name, **FULL})
+        for name in SCALED
+    ]
+    return [BASE, *plain, *scaled, *(fda_from(start) for start in STARTS), INDIVIDUAL]
 
 
 def left_out(experts: int) -> dict[str, str]:
@@ -66,7 +79,7 @@ def left_out(experts: int) -> dict[str, str]:
 
 
 def fda_from(
-    start: str,
+    start: str | Mapping[str, Any],
     *,
     construct: Mapping[str, Any] = CONSTRUCT,
     adapt: Mapping[str, Any] | None = None,
@@ -75,11 +88,12 @@ def fda_from(
     """Return FDA that begins from the base or from what another method merged."""
     method = {
         "name": "fda",
-        "start": start,
+        "start": start if isinstance(start, str) else dict(start),
         "construct": dict(construct),
         "adapt": dict(adapt or (ADAPT_BASE if start == "base" else ADAPT)),
     }
-    return Contender(name=f"fda from {start}", group="fda", method=method, seeds=seeds)
+    name = start if isinstance(start, str) else f"{start['name']}, full"
+    return Contender(name=f"fda from {name}", group="fda", method=method, seeds=seeds)
 
 
 def _plain(name: str) -> Contender:

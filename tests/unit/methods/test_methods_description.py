@@ -16,6 +16,7 @@ SPARSE += ["della", "della_linear"]
 WEIGHED = ["linear", "task_arithmetic", "nuslerp", *SPARSE]
 LEAST = {"nuslerp": 2, "model_stock": 2}
 MOST = {"slerp": 2, "nuslerp": 2}
+TRANSFER = {"transfer": "as_is"}
 SUMMED = {"normalize": False}
 DARE = {"density": 0.5, "rescale": "inverse_probability"}
 BREADCRUMBS = {"scale": 0.3, "keep": 0.1, "remove_top": 0.01, "scope": "row"}
@@ -36,13 +37,14 @@ DEFAULTS = {
     "model_stock": {"scale": 1.0, "filter_wise": False, "clamp": True},
     "sce": {"scale": 1.0, "select_topk": 1.0, "mask_scope": "delta"},
     "ties": {"scale": 1.0, "density": 0.2, "merge": "mean", "rules": "paper"},
-    "tsvm": {"scale": 1.0, "rank_tolerance": 1e-6, "others": "average"},
-    "iso_c": {"scale": 1.0, "rank_tolerance": 1e-6, "others": "average"},
+    "tsvm": {"scale": 1.0, "rank_tolerance": 1e-6, "others": "average", **TRANSFER},
+    "iso_c": {"scale": 1.0, "rank_tolerance": 1e-6, "others": "average", **TRANSFER},
     "iso_cts": {
         "scale": 1.0,
         "common_fraction": 0.8,
         "rank_tolerance": 1e-6,
         "others": "average",
+        **TRANSFER,
     },
     "ace": {
         "scale": 1.0,
@@ -51,6 +53,7 @@ DEFAULTS = {
         "rank_fraction": 0.3,
         "rank_tolerance": 1e-6,
         "others": "average",
+        **TRANSFER,
     },
     "optmerge": {
         "scale": 1.0,
@@ -58,6 +61,7 @@ DEFAULTS = {
         "momentum": 0.9,
         "steps": 300,
         "others": "average",
+        **TRANSFER,
     },
     "wudi": {
         "scale": 1.0,
@@ -68,20 +72,23 @@ DEFAULTS = {
         "top_ratio": None,
         "init": "sum",
         "others": "base",
+        **TRANSFER,
     },
-    "iwudi": {"scale": 1.0, "time": 300.0, "init": "sum", "others": "average"},
+    "iwudi": {"scale": 1.0, "time": 300.0, "init": "sum", "others": "average", **TRANSFER},
     "swudi": {
         "scale": 1.0,
         "time": 300.0,
         "top_ratio": 0.65,
         "init": "sum",
         "others": "average",
+        **TRANSFER,
     },
     "aswudi": {
         "scale": 1.0,
         "rank_rule": "participation",
         "init": "sum",
         "others": "average",
+        **TRANSFER,
     },
 }
 
