@@ -19,7 +19,7 @@ import numpy as np
 from tests.bench.vision import report
 from tests.bench.vision.backbone import base_of
 from tests.bench.vision.catalogue import DEFAULT_CACHE, TASKS, load_task
-from tests.bench.vision.contenders import BASE, INDIVIDUAL, Contender, contenders, left_out
+from tests.bench.vision.contenders import BASE, INDIVIDUAL, SEEDS, Contender, contenders, left_out
 from tests.bench.vision.evaluate import Correct, Judged, evaluate, groups_of
 from tests.bench.vision.experts import expert_folder, expert_of, make_experts, training_of
 from tests.bench.vision.heads import head_of
@@ -112,9 +112,9 @@ def _runs(seeds: Sequence[Mapping[str, Correct]]) -> Runs:
     return {task: np.stack([correct[task] for correct in seeds]) for task in seeds[0]}
 
 
-def run(suite: Suite, only: Sequence[str]) -> None:
+def run(suite: Suite, only: Sequence[str], *, fda_seeds: Sequence[int] = SEEDS) -> None:
     """Merge and judge the chosen contenders; write results.json and table.md of all there are."""
-    everyone = contenders(len(suite.tasks))
+    everyone = contenders(len(suite.tasks), fda_seeds=fda_seeds)
     chosen = [c for c in everyone if not only or c.name in only or c.group in only]
     for number, contender in enumerate(chosen, 1):
         began, there = time.perf_counter(), is_there(suite, contender)
@@ -158,6 +158,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--keep-models", action="store_true", help="keep merged weights once they are judged"
     )
+    parser.add_argument(
+        "--fda-seeds", type=int, nargs="+", default=SEEDS, help="each takes half an hour of a core"
+    )
     chosen = parser.parse_args(arguments)
     suite = prepare(
         chosen.cache.absolute(),
@@ -165,4 +168,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
         jobs=chosen.jobs,
         keeps_models=chosen.keep_models,
     )
-    run(suite, chosen.only)
+    run(suite, chosen.only, fda_seeds=tuple(chosen.fda_seeds))
