@@ -142,10 +142,8 @@ class ConstructConfig(Document):
 
     @property
     def settled_weight_decay(self) -> float:
-        """Return the weight decay: none for Muon."""
-        if self.weight_decay is None:
-            return WEIGHT_DECAY if self.optimiser == "adamw" else 0.0
-        return self.weight_decay
+        """Return AdamW's weight decay; Muon has none."""
+        return WEIGHT_DECAY if self.weight_decay is None else self.weight_decay
 
     def settled(self) -> "ConstructConfig":
         """Return these settings with all that hangs on the optimiser written out."""

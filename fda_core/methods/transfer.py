@@ -35,11 +35,12 @@ def probe(deltas: Sequence[Tensor]) -> Tensor:
     """
     total = torch.zeros_like(deltas[0])
     for delta in deltas:
-        unit = delta / squared_norm(delta) ** 0.5
+        norm = squared_norm(delta) ** 0.5
+        unit = delta / norm
         is_tall = unit.shape[0] > unit.shape[1]
         gram = unit.T @ unit if is_tall else unit @ unit.T
         cubed = unit @ gram if is_tall else gram @ unit
-        length = squared_norm(delta) ** 0.5 * squared_norm(gram) * len(deltas)
+        length = norm * squared_norm(gram) * len(deltas)
         total.add_(cubed, alpha=1.0 / length)
     return total
 

@@ -1,7 +1,6 @@
 """A base and three experts of 374 M bfloat16 parameters, in 500 MB shards, made on the spot."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 from fda_core.checkpoints.layout import TensorSpec, index_json
 from fda_core.checkpoints.writer import ShardWriter
 from fda_core.storage.local import LocalStorage
+from tests.bench.llama_shapes import llama_shapes
 
 EXPERTS = ("one", "two", "three")
 CONFIG = {
@@ -26,23 +26,6 @@ CONFIG = {
     "dtype": "bfloat16",
 }
 SHARD_BYTES = 500 * 10**6
-
-
-def shapes(layers: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Yield names and shapes of a Llama of the bench's width."""
-    width, inner, words = 1024, 2816, 32000
-    yield "model.embed_tokens.weight", (words, width)
-    for layer in range(layers):
-        at = f"model.layers.{layer}."
-        for part in "qkvo":
-            yield f"{at}self_attn.{part}_proj.weight", (width, width)
-        yield f"{at}mlp.gate_proj.weight", (inner, width)
-        yield f"{at}mlp.up_proj.weight", (inner, width)
-        yield f"{at}mlp.down_proj.weight", (width, inner)
-        yield f"{at}input_layernorm.weight", (width,)
-        yield f"{at}post_attention_layernorm.weight", (width,)
-    yield "model.norm.weight", (width,)
-    yield "lm_head.weight", (words, width)
 
 
 def make(folder: Path, *, layers: int = 24) -> None:
@@ -71,7 +54,7 @@ def _write(target: Path, number: int, layers: int) -> None:
 
 def _groups(layers: int) -> list[list[TensorSpec]]:
     groups: list[list[TensorSpec]] = [[]]
-    for name, shape in shapes(layers):
+    for name, shape in llama_shapes({**CONFIG, "num_hidden_layers": layers}):
         spec = TensorSpec(name, "BF16", shape)
         if groups[-1] and sum(s.size_bytes for s in groups[-1]) + spec.size_bytes > SHARD_BYTES:
             groups.append([])

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.bench.llama_shapes import llama_shapes
 from tests.bench.sparse_models import write_model
 
 Shapes = Iterator[tuple[str, tuple[int, ...]]]
@@ -23,7 +24,8 @@ class Published:
 
     def shapes(self) -> Shapes:
         """Yield names and shapes of all tensors."""
-        return _llama(self.config) if self.config["model_type"] == "llama" else _clip(self.config)
+        is_llama = self.config["model_type"] == "llama"
+        return llama_shapes(self.config) if is_llama else _clip(self.config)
 
     def make(self, folder: Path) -> dict[str, Any]:
         """Write base and experts below a folder, and return the recipe that merges them."""
@@ -74,22 +76,6 @@ def _clip(config: Mapping[str, Any]) -> Shapes:
     for norm in norms:
         yield f"{at}{norm}.weight", (width,)
         yield f"{at}{norm}.bias", (width,)
-
-
-def _llama(config: Mapping[str, Any]) -> Shapes:
-    width, inner = config["hidden_size"], config["intermediate_size"]
-    yield "model.embed_tokens.weight", (config["vocab_size"], width)
-    for layer in range(config["num_hidden_layers"]):
-        at = f"model.layers.{layer}."
-        for part in "qkvo":
-            yield f"{at}self_attn.{part}_proj.weight", (width, width)
-        yield f"{at}mlp.gate_proj.weight", (inner, width)
-        yield f"{at}mlp.up_proj.weight", (inner, width)
-        yield f"{at}mlp.down_proj.weight", (width, inner)
-        yield f"{at}input_layernorm.weight", (width,)
-        yield f"{at}post_attention_layernorm.weight", (width,)
-    yield "model.norm.weight", (width,)
-    yield "lm_head.weight", (config["vocab_size"], width)
 
 
 IMAGES = {"construct": {"anchors": 64, "steps": 1200}, "adapt": {"epochs": 100}}

@@ -5,22 +5,22 @@ tensors read as zeros.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from fda_core.checkpoints.layout import TensorSpec, index_json, plan_header
+from tests.bench.llama_shapes import llama_shapes
 
-LAYERS, WIDTH, INNER, WORDS, KEYS = 80, 8192, 28672, 32000, 1024
 SHARDS = 30
 EXPERTS = ("one", "two", "three", "four")
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
-    "hidden_size": WIDTH,
-    "num_hidden_layers": LAYERS,
-    "intermediate_size": INNER,
-    "vocab_size": WORDS,
+    "hidden_size": 8192,
+    "num_hidden_layers": 80,
+    "intermediate_size": 28672,
+    "vocab_size": 32000,
     "num_attention_heads": 64,
     "num_key_value_heads": 8,
     "tie_word_embeddings": False,
@@ -31,7 +31,7 @@ CONFIG = {
 def make(folder: Path) -> None:
     """Write base and experts below a folder."""
     for name in ("base", *EXPERTS):
-        write_model(folder / name, CONFIG, _shapes(), dtype="BF16", shards=SHARDS)
+        write_model(folder / name, CONFIG, llama_shapes(CONFIG), dtype="BF16", shards=SHARDS)
 
 
 def write_model(
@@ -58,20 +58,3 @@ def write_model(
     (target / "model.safetensors.index.json").write_bytes(index_json(weight_map, total_size=total))
     (target / "config.json").write_text(json.dumps(config, indent=2))
     (target / "tokenizer.json").write_text("{}")
-
-
-def _shapes() -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield "model.embed_tokens.weight", (WORDS, WIDTH)
-    for layer in range(LAYERS):
-        at = f"model.layers.{layer}."
-        yield f"{at}self_attn.q_proj.weight", (WIDTH, WIDTH)
-        yield f"{at}self_attn.k_proj.weight", (KEYS, WIDTH)
-        yield f"{at}self_attn.v_proj.weight", (KEYS, WIDTH)
-        yield f"{at}self_attn.o_proj.weight", (WIDTH, WIDTH)
-        yield f"{at}mlp.gate_proj.weight", (INNER, WIDTH)
-        yield f"{at}mlp.up_proj.weight", (INNER, WIDTH)
-        yield f"{at}mlp.down_proj.weight", (WIDTH, INNER)
-        yield f"{at}input_layernorm.weight", (WIDTH,)
-        yield f"{at}post_attention_layernorm.weight", (WIDTH,)
-    yield "model.norm.weight", (WIDTH,)
-    yield "lm_head.weight", (WORDS, WIDTH)
