@@ -5,8 +5,9 @@ from typing import Any
 
 import torch
 
+from tests.bench.vision.appearing import appearing
 from tests.bench.vision.backbone import CONFIG
-from tests.bench.vision.model_folder import appearing, build_module, write_model
+from tests.bench.vision.model_folder import build_module, write_model
 
 SMALL: dict[str, Any] = {**CONFIG, "hidden_size": 24, "num_hidden_layers": 2, "image_size": 42}
 DISK = {

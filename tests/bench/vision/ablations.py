@@ -35,11 +35,11 @@ from tests.bench.vision import ablation_points, report
 from tests.bench.vision.ablation_claims import findings, gap, gap_findings
 from tests.bench.vision.ablation_points import GROUPS, Point, points
 from tests.bench.vision.ablation_tables import markdown
+from tests.bench.vision.appearing import write_text
 from tests.bench.vision.catalogue import DEFAULT_CACHE
 from tests.bench.vision.contenders import INDIVIDUAL, Contender
 from tests.bench.vision.evaluate import Judged, groups_of
 from tests.bench.vision.merging import Models
-from tests.bench.vision.model_folder import write_text
 from tests.bench.vision.results import FORMAT, Row, cost_of, machine, task_facts
 from tests.bench.vision.run import Suite, is_there, prepare, row_of
 from tests.bench.vision.uncertainty import GroupsOf, Runs, accuracy, mean_accuracy, mean_difference

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tests.bench.vision.model_folder import appearing, write_model
+from tests.bench.vision.appearing import appearing
+from tests.bench.vision.model_folder import write_model
 from tests.bench.vision.packages import Package, fetch
 
 PACKAGE = Package(

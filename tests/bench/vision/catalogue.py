@@ -17,7 +17,6 @@ whatever their theme's licence.
 import argparse
 import hashlib
 import json
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.bench.vision import near, pickled_arrays, pixels, split, task
+from tests.bench.vision.appearing import appearing_file
 from tests.bench.vision.datasets import (
     animals,
     fashion,
@@ -85,15 +85,13 @@ def _key(origin: Source, cache: Path) -> str:
 
 def write_task(built: Task, path: Path) -> None:
     """Write a task as plain arrays, aside and then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {"about": np.array(json.dumps({"name": built.name, "classes": built.classes}))}
     for part, examples in built.parts.items():
         arrays |= {f"{part}_images": examples.images, f"{part}_labels": examples.labels}
         if examples.groups is not None:
             arrays[f"{part}_groups"] = examples.groups
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
+    with appearing_file(path) as file:
         np.savez(file, allow_pickle=False, **arrays)
-    Path(file.name).rename(path)
 
 
 def read_task(path: Path) -> Task:

@@ -5,7 +5,6 @@ images, and their difference is known far better than either accuracy. Kept by t
 the weights and the key of the head, which covers the task's data.
 """
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from tests.bench.vision.appearing import appearing_file
 from tests.bench.vision.encoder import features
 from tests.bench.vision.heads import Head
 from tests.bench.vision.model_folder import digest_of, load_model
@@ -77,7 +77,5 @@ def _place(cache: Path, weights: str, judged: Judged, part: Part) -> Path:
 
 
 def _write(place: Path, correct: Correct) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=place.parent, suffix=".aside", delete=False) as file:
+    with appearing_file(place) as file:
         np.save(file, correct, allow_pickle=False)
-    Path(file.name).rename(place)

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from fda_core.engine.seeds import generator
+from tests.bench.vision.appearing import appearing
 from tests.bench.vision.backbone import base_of
 from tests.bench.vision.catalogue import DEFAULT_CACHE, TASKS, load_task
 from tests.bench.vision.content_keys import key_of
@@ -30,7 +31,6 @@ from tests.bench.vision.encoder import class_token, pixels_of
 from tests.bench.vision.evaluate import Judged, evaluate
 from tests.bench.vision.heads import Head, head_key, head_of
 from tests.bench.vision.model_folder import (
-    appearing,
     digest_of,
     load_model,
     names_of,

@@ -19,9 +19,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from tests.bench.vision.appearing import appearing
 from tests.bench.vision.content_keys import key_of, task_key
 from tests.bench.vision.encoder import features
-from tests.bench.vision.model_folder import appearing, digest_of, load_model
+from tests.bench.vision.model_folder import digest_of, load_model
 from tests.bench.vision.task import Task
 
 SCALES: Sequence[float] = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)

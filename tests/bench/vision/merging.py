@@ -21,8 +21,9 @@ from typing import Any
 import yaml
 
 from fda_core.contract.artifacts import METRICS_FILE, Metrics, UnitCost, UnitRecord
+from tests.bench.vision.appearing import write_text
 from tests.bench.vision.content_keys import key_of
-from tests.bench.vision.model_folder import digest_of, write_text
+from tests.bench.vision.model_folder import digest_of
 
 RESULT = "result.json"
 OUTPUT = "merged"

@@ -7,11 +7,7 @@ folder that was merged is loaded as what it says and never by a guess.
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,28 +18,6 @@ from fda_core.checkpoints.layers import family_of
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
-
-
-@contextmanager
-def appearing(target: Path) -> Iterator[Path]:
-    """Give a folder to fill that appears as `target`, whole, when the block ends well."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        yield aside
-        aside.chmod(0o755)
-        aside.rename(target)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def write_text(target: Path, text: str) -> None:
-    """Write a file that appears whole."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    with os.fdopen(handle, "w") as file:
-        file.write(text)
-    Path(aside).rename(target)
 
 
 def write_model(folder: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:

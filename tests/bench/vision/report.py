@@ -16,8 +16,8 @@ from typing import Any
 from fda_core.reports.drawing.markup import Markup, element, join
 from fda_core.reports.figures import Absent, Figure, Table, details, render_figure, render_table
 from fda_core.reports.page import Section, render_page
+from tests.bench.vision.appearing import write_text
 from tests.bench.vision.catalogue import DEFAULT_CACHE
-from tests.bench.vision.model_folder import write_text
 from tests.bench.vision.page_ablations import ablation_figures, introduction, verdict_table
 from tests.bench.vision.page_accuracy import accuracy_figures, merges, references, shown
 from tests.bench.vision.page_levers import lever_table, proxy_figure

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.bench.vision import report
+from tests.bench.vision.appearing import write_text
 from tests.bench.vision.backbone import base_of
 from tests.bench.vision.catalogue import DEFAULT_CACHE, TASKS, load_task
 from tests.bench.vision.contenders import BASE, INDIVIDUAL, SEEDS, Contender, contenders, left_out
@@ -24,7 +25,6 @@ from tests.bench.vision.evaluate import Correct, Judged, evaluate, groups_of
 from tests.bench.vision.experts import expert_folder, expert_of, make_experts, training_of
 from tests.bench.vision.heads import head_of
 from tests.bench.vision.merging import Merged, Models, drop_weights, is_merged, merge
-from tests.bench.vision.model_folder import write_text
 from tests.bench.vision.results import Row, document
 from tests.bench.vision.table import markdown
 from tests.bench.vision.task import Part

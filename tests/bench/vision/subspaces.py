@@ -46,11 +46,12 @@ from fda_core.engine import seeds
 from fda_core.engine.device import fast_float32, float32_kernel
 from tests.bench.vision import report
 from tests.bench.vision.ablation_points import SUB_SUITE, reference
+from tests.bench.vision.appearing import write_text
 from tests.bench.vision.catalogue import DEFAULT_CACHE
 from tests.bench.vision.content_keys import key_of, task_key
 from tests.bench.vision.encoder import BATCH, pixels_of
 from tests.bench.vision.evaluate import Judged
-from tests.bench.vision.model_folder import WEIGHTS, load_model, read_config, write_text
+from tests.bench.vision.model_folder import WEIGHTS, load_model, read_config
 from tests.bench.vision.results import FORMAT, machine
 from tests.bench.vision.run import Suite, prepare
 from tests.bench.vision.spectra import (

@@ -5,14 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.bench.vision.appearing import appearing, appearing_file
 from tests.bench.vision.backbone import weight_name
 from tests.bench.vision.heads import class_means
-from tests.bench.vision.model_folder import (
-    appearing,
-    load_model,
-    names_of,
-    tensors_of,
-)
+from tests.bench.vision.model_folder import load_model, names_of, tensors_of
 from tests.support.small_dinov2 import write_small
 
 
@@ -48,6 +44,18 @@ def test_the_names_of_matrix_products_give_the_names_of_weights() -> None:
     assert weight_name(node) == "encoder.layer.3.attention.attention.key.weight"
     with pytest.raises(ValueError, match="no matrix product"):
         weight_name("/decoder/final_conv/MatMul")
+
+
+def fail_half_way_through_a_file(target: Path) -> None:
+    with appearing_file(target) as file:
+        file.write(b"half")
+        raise RuntimeError
+
+
+def test_a_file_that_fails_half_way_never_appears(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError):
+        fail_half_way_through_a_file(tmp_path / "numbers.npy")
+    assert list(tmp_path.iterdir()) == []
 
 
 def fail_half_way(folder: Path) -> None:
