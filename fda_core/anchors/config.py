@@ -17,6 +17,7 @@ Init = Literal["weight", "gaussian", "spectral"]
 Cosine = Literal["per_tensor", "layer"]
 OptimiserName = Literal["adamw", "muon"]
 Schedule = Literal["constant", "cosine"]
+Metric = Literal["plain", "update"]
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -103,6 +104,11 @@ class ConstructConfig(Document):
     weight_decay: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=None, description="Of adamw, unset: 0.01. Not for muon."
     )
+    metric: Metric = Field(
+        default="plain",
+        description="Where muon's steps go: plain, every direction alike, or update, each as far "
+        "as the layer's update is large along it, which keeps anchors where real inputs are.",
+    )
     distance: Distance = Field(
         default="cosine", description="Between the base layer's and the expert layer's outputs."
     )
@@ -125,6 +131,10 @@ class ConstructConfig(Document):
             raise ValueError(
                 f"weight_decay is {self.weight_decay:g}, but is for optimiser: adamw, not for "
                 "optimiser: muon"
+            )
+        if self.optimiser != "muon" and self.metric != "plain":
+            raise ValueError(
+                f"metric: {self.metric} is for optimiser: muon, not for optimiser: {self.optimiser}"
             )
         return self
 

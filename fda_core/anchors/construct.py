@@ -55,8 +55,11 @@ def construct(
     *,
     config: ConstructConfig,
     on_step: OnStep,
+    metric_root: Tensor | None = None,
 ) -> Construction | None:
     """Return the best anchors found from `start` (n, t, d), or None without a task vector.
+
+    `metric_root` (d, d) is what `config.metric` asks for.
 
     Computes in the tensors' dtype (float32 or float64). Deterministic on one device. Raises
     `NonFinite` if the loss stops being a number, and whatever `on_step` raises.
@@ -64,7 +67,7 @@ def construct(
     problem = pose(block, base, expert, config=config)
     if problem is None:
         return None
-    descent = Descent(problem, start, config=config)
+    descent = Descent(problem, start, config=config, metric_root=metric_root)
     descent.advance(config.steps, on_step=on_step)
     return descent.result()
 
@@ -84,12 +87,19 @@ class Descent:
     differentiation is left.
     """
 
-    def __init__(self, problem: "Problem", start: Tensor, *, config: ConstructConfig) -> None:
+    def __init__(
+        self,
+        problem: "Problem",
+        start: Tensor,
+        *,
+        config: ConstructConfig,
+        metric_root: Tensor | None = None,
+    ) -> None:
         self._problem = problem
         self._start = start
         self._config = config
         self._anchors = start.detach().clone().requires_grad_(True)
-        self._optimiser = optimiser_of(self._anchors, config=config)
+        self._optimiser = optimiser_of(self._anchors, config=config, metric_root=metric_root)
         self._best, self._best_step = self._anchors.detach().clone(), 0
         self._cosines: Mapping[str, float] = {}
         self._lowest = math.inf

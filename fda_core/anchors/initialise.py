@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from fda_core.anchors.config import ConstructConfig
+from fda_core.anchors.update_metric import update_gram
 from fda_core.errors import BadParameter
 
 Tensors = Mapping[str, Tensor]
@@ -80,21 +81,13 @@ def _spectral(
 ) -> Tensor:
     """Draw noise in the head right-singular subspace of the layer's update.
 
-    D stacks the task vectors of the matrices with rows of length d, each over its Frobenius
-    norm; D = U S Vᵀ; X = C diag(S_k) V_kᵀ with C ~ N(0, 1), scaled to the Frobenius norm of
-    the `weight` init. Only DᵀD, (d, d) in float64, is decomposed.
+    D as in `update_gram`; D = U S Vᵀ; X = C diag(S_k) V_kᵀ with C ~ N(0, 1), scaled to the
+    Frobenius norm of the `weight` init. Only DᵀD, (d, d) in float64, is decomposed.
     """
     scale = torch.linalg.vector_norm(
         _weight_rows(expert, rows=rows, width=width, generator=generator)
     )
-    gram = torch.zeros(width, width, dtype=torch.float64)
-    for name in sorted(expert):
-        if expert[name].ndim == 2 and expert[name].shape[1] == width:
-            delta = (expert[name] - base[name]).detach().to("cpu", torch.float64)
-            norm = torch.linalg.vector_norm(delta)
-            if norm > 0:
-                delta /= norm
-                gram += delta.T @ delta
+    gram = update_gram(base, expert, width=width)
     if not gram.any():
         return _weight_rows(expert, rows=rows, width=width, generator=generator)
     values, vectors = torch.linalg.eigh(gram)

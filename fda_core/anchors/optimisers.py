@@ -5,6 +5,9 @@ of the momentum, in which all directions count alike. Where this differs: the ba
 there is no noise to average and no weight decay; everything stays in the anchors' dtype; and a
 step is measured by its root mean square in units of the start's, so that a rate has no unit and
 a start of another scale is moved in proportion.
+
+With a metric's root R (`update_metric.py`) Muon moves the coefficients C of X = C R instead:
+the same as X ← X − length · polar(M R) R for a momentum M of X's gradients.
 """
 
 import math
@@ -32,11 +35,16 @@ class Optimiser(Protocol):
         """Take the next step down a gradient of the anchors' shape."""
 
 
-def optimiser_of(anchors: Tensor, *, config: ConstructConfig) -> Optimiser:
-    """Return the optimiser that the settings name, for a leaf (n, t, d) or (n, d)."""
+def optimiser_of(
+    anchors: Tensor, *, config: ConstructConfig, metric_root: Tensor | None = None
+) -> Optimiser:
+    """Return the optimiser that the settings name, for a leaf (n, t, d) or (n, d).
+
+    `metric_root`, (d, d), is Muon's.
+    """
     rate = rate_of(config)
     if config.optimiser == "muon":
-        return Muon(anchors, rate=rate)
+        return Muon(anchors, rate=rate, metric_root=metric_root)
     return AdamW(anchors, rate=rate, weight_decay=config.settled_weight_decay)
 
 
@@ -72,15 +80,17 @@ class AdamW:
 
 
 class Muon:
-    """X ← X − rate · rms(X₀) · o/rms(o), o the polar factor of Nesterov's momentum.
+    """X ← X − rate · rms(X₀) · o/rms(o), o the polar factor of Nesterov's momentum M.
 
-    A zero gradient moves nothing until there is momentum; a start of zeros stays. Holds the
-    anchors once; while it steps, twice more, and two matrices of their smaller side.
+    With a symmetric root R of a metric, (d, d), o = polar(M R) R. A zero gradient moves nothing
+    until there is momentum; a start of zeros stays. Holds the anchors once; while it steps,
+    twice more, and two matrices of their smaller side.
     """
 
-    def __init__(self, anchors: Tensor, *, rate: Rate) -> None:
+    def __init__(self, anchors: Tensor, *, rate: Rate, metric_root: Tensor | None = None) -> None:
         self._anchors = anchors
         self._rate = rate
+        self._root = metric_root
         self._steps = 0
         self._unit = float(_rms(anchors.detach()))
         self._momentum = torch.zeros_like(anchors.detach()).flatten(0, -2)
@@ -90,11 +100,17 @@ class Muon:
         """Take the next step down a gradient of the anchors' shape."""
         rows = gradient.flatten(0, -2)
         self._momentum.lerp_(rows, 1.0 - MOMENTUM)
-        move = polar_factor(torch.lerp(rows, self._momentum, MOMENTUM))
+        move = self._measured(polar_factor(self._measured(self._nesterov(rows))))
         move.div_(_positive(_rms(move), move))
         length = self._rate(self._steps) * self._unit
         self._anchors.add_(move.view(self._anchors.shape), alpha=-length)
         self._steps += 1
+
+    def _nesterov(self, rows: Tensor) -> Tensor:
+        return torch.lerp(rows, self._momentum, MOMENTUM)
+
+    def _measured(self, rows: Tensor) -> Tensor:
+        return rows if self._root is None else rows @ self._root
 
 
 def polar_factor(matrix: Tensor) -> Tensor:

@@ -55,14 +55,31 @@ def construct_from(
     start_of: StartOf,
     config: ConstructConfig,
     on_step: OnStep,
+    metric_root: Tensor | None = None,
 ) -> Found | None:
     """Return what `construct` makes of a start drawn here, σ searched for where it is asked.
 
     None without a task vector. Raises as `construct`.
     """
     if config.sigma == "search":
-        return search_sigma(block, base, expert, start_of=start_of, config=config, on_step=on_step)
-    made = construct(block, base, expert, start_of(config), config=config, on_step=on_step)
+        return search_sigma(
+            block,
+            base,
+            expert,
+            start_of=start_of,
+            config=config,
+            on_step=on_step,
+            metric_root=metric_root,
+        )
+    made = construct(
+        block,
+        base,
+        expert,
+        start_of(config),
+        config=config,
+        on_step=on_step,
+        metric_root=metric_root,
+    )
     sigma = config.sigma if config.init == "gaussian" else None
     return None if made is None else Found(made=made, sigma=sigma)
 
@@ -75,6 +92,7 @@ def search_sigma(
     start_of: StartOf,
     config: ConstructConfig,
     on_step: OnStep,
+    metric_root: Tensor | None = None,
 ) -> Found | None:
     """Return the best trial over `SIGMAS`, carried on to `config.steps`.
 
@@ -94,7 +112,7 @@ def search_sigma(
     trials = []
     for sigma in SIGMAS:
         start = start_of(config.model_copy(update={"sigma": sigma}))
-        descent = Descent(problem, start, config=config)
+        descent = Descent(problem, start, config=config, metric_root=metric_root)
         trials.append(_try(descent, sigma, steps=config.trial_steps, on_step=counted))
         if kept is None or trials[-1].alignment > kept[1].alignment:
             kept = descent, trials[-1]

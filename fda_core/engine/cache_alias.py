@@ -63,6 +63,8 @@ def _construct_settings(config: ConstructConfig) -> dict[str, object]:
     found = config.model_dump(mode="json")
     if (config.optimiser, config.schedule) == ("adamw", "constant"):
         del found["optimiser"], found["schedule"]
+    if config.metric == "plain":
+        del found["metric"]
     if config.weight_decay is None:
         del found["weight_decay"]
     if config.patience is None:

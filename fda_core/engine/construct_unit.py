@@ -12,6 +12,7 @@ from fda_core.anchors.config import ConstructConfig
 from fda_core.anchors.construct import spectrum
 from fda_core.anchors.initialise import initial_anchors
 from fda_core.anchors.sigma_search import Found, StartOf, construct_from
+from fda_core.anchors.update_metric import root_of_update
 from fda_core.blocks.block import Block, build_block
 from fda_core.checkpoints.layers import families
 from fda_core.contract.artifacts import (
@@ -85,7 +86,11 @@ def run_construct(context: UnitContext) -> UnitRecord:
             generator=seeds.generator(context.plan.recipe.seed, *purpose),
         )
 
-    reached = _construct(context, method, block, base, expert, start_of=start_of)
+    root = None
+    if method.parameters.construction.metric == "update":
+        turned = _turned(base, tensors), _turned(expert, tensors)
+        root = root_of_update(*turned, width=context.plan.width)
+    reached = _construct(context, method, block, base, expert, start_of=start_of, metric_root=root)
     if reached is None:
         return _record(context, [], _nothing_to_do(unit, method, tensors), source="run")
     metrics = _metrics(unit, method, reached)
@@ -111,6 +116,7 @@ def _construct(
     expert: dict[str, Tensor],
     *,
     start_of: StartOf,
+    metric_root: Tensor | None,
 ) -> Found | None:
     """Run stage I, telling its steps, with the microbatch the unit's shapes ask for."""
     config, unit, layer = method.parameters.construction, context.unit, context.unit.layer or 0
@@ -134,7 +140,13 @@ def _construct(
     context.flops = unit.flops
     try:
         found = construct_from(
-            block, base, expert, start_of=start_of, config=config, on_step=on_step
+            block,
+            base,
+            expert,
+            start_of=start_of,
+            config=config,
+            on_step=on_step,
+            metric_root=metric_root,
         )
     except NonFinite as problem:
         raise NonFinite(

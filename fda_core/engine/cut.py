@@ -177,6 +177,7 @@ def _construct_unit(
         memory_bytes=memory.LAYER_PROCESS_BYTES
         + 6 * size
         + memory.anchors_held(config) * anchors
+        + memory.metric_bytes(config, width=plan.width, item=item_bytes(plan))
         + (pieces or config.anchors) * per_anchor,
         flops=flops,
         cached=cached,

@@ -13,6 +13,7 @@ from tests.support.merges import HERE, Models, fda_method
 
 ADAMW = {"optimiser": "adamw"}
 MUON = {"optimiser": "muon"}
+METRIC = {**MUON, "metric": "update"}
 
 
 @pytest.fixture
@@ -52,24 +53,27 @@ def test_what_is_written_out_has_the_key_of_what_is_unset(models: Models) -> Non
     assert settings(models, **ADAMW, **published) == settings(models, **ADAMW)
     muon = settings(models, **MUON, schedule="cosine", learning_rate=1.0)
     assert muon == settings(models, **MUON)
-    assert "weight_decay" not in muon
+    assert not {"weight_decay", "metric"} & set(muon)
+    assert settings(models, **MUON, metric="plain") == muon
     others = [
         settings(models, **ADAMW),
         settings(models, **ADAMW, schedule="cosine"),
         settings(models, **ADAMW, weight_decay=0.0),
         settings(models, **MUON, schedule="constant"),
         settings(models, **MUON, learning_rate=0.3),
+        settings(models, **METRIC),
         muon,
     ]
     assert all(a != b for k, a in enumerate(others) for b in others[:k])
 
 
 @pytest.mark.parametrize("more", [{}, {"scope": "mlp"}], ids=["layer", "mlp"])
+@pytest.mark.parametrize("construct", [MUON, METRIC], ids=["plain", "update"])
 def test_a_merge_with_muon_resumes_from_its_cache_and_resolved_recipe(
-    tmp_path: Path, more: dict[str, Any]
+    tmp_path: Path, more: dict[str, Any], construct: dict[str, str]
 ) -> None:
     models = Models(tmp_path, "llama")
-    models.merge(fda_method(construct=MUON, **more), "once")
+    models.merge(fda_method(construct=construct, **more), "once")
     resolved_recipe = models.root / "once" / "merge_recipe.yaml"
     again = succeed("merge", resolved_recipe, *HERE, "--output", models.root / "again")
     units = len(models.document("merge_metrics", "once")["construction"])
@@ -79,8 +83,11 @@ def test_a_merge_with_muon_resumes_from_its_cache_and_resolved_recipe(
     assert adamw["units_from_cache"] == 0
 
 
-def test_two_workers_and_a_search_with_muon_change_no_byte(models: Models) -> None:
-    construct = {**MUON, "init": "gaussian", "sigma": "search", "patience": 5, "steps": 20}
+@pytest.mark.parametrize("chosen", [MUON, METRIC], ids=["plain", "update"])
+def test_two_workers_and_a_search_with_muon_change_no_byte(
+    models: Models, chosen: dict[str, str]
+) -> None:
+    construct = {**chosen, "init": "gaussian", "sigma": "search", "patience": 5, "steps": 20}
     models.merge(fda_method(construct=construct), "once")
     path = models.recipe(fda_method(construct=construct), "two")
     succeed("merge", path, "--workers", 2, "--device", "cpu", "--workspace", models.root / "w2")
@@ -109,9 +116,32 @@ def test_the_plan_counts_muons_products_and_memory(models: Models) -> None:
             assert same.memory_bytes == unit.memory_bytes + 3 * same.write_bytes
 
 
+def test_anchors_of_the_update_metric_lie_more_in_few_directions(tmp_path: Path) -> None:
+    """Also where matrices are stored transposed (GPT-2): then the metric is of their inputs."""
+    models = Models(tmp_path, "gpt2")
+    heads = {}
+    for name, construct in (("plain", MUON), ("update", METRIC)):
+        models.merge(fda_method(construct={**construct, "init": "spectral", "steps": 30}), name)
+        made = models.document("merge_metrics", name)["construction"]
+        spectra = [item["spectrum_end"] for item in made]
+        heads[name] = [sum(v**2 for v in s[:4]) / sum(v**2 for v in s) for s in spectra]
+    assert all(u > p for u, p in zip(heads["update"], heads["plain"], strict=True))
+
+
+def test_the_plan_counts_the_metrics_root(models: Models) -> None:
+    muon, metric = (models.plan(fda_method(construct=given)) for given in (MUON, METRIC))
+    for unit in muon.units:
+        if unit.kind == "construct":
+            same = metric.unit(unit.id)
+            assert same.flops > unit.flops
+            assert same.memory_bytes == unit.memory_bytes + 4 * metric.width**2
+
+
 @pytest.mark.parametrize(
     ("construct", "words"),
     [
+        ({"metric": "update"}, ("metric: update", "optimiser: muon", "optimiser: adamw")),
+        ({**MUON, "metric": "spectral"}, ("construct.metric", "plain", "update")),
         ({**MUON, "weight_decay": 0.01}, ("weight_decay is 0.01", "optimiser: muon")),
         ({**MUON, "weight_decay": 0.0}, ("weight_decay is 0", "optimiser: adamw")),
         ({**MUON, "weight_decay": 1.5}, ("construct.weight_decay", "1.5")),

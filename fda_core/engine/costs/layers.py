@@ -136,6 +136,16 @@ def construct_step(layer: LayerSize, rows: Rows, *, pieces: int = 1) -> Work:
     )
 
 
+def metric_step(rows: Rows, width: int) -> Work:
+    """Return what a metric adds to Muon's step: two products with its root (d, d); exact."""
+    operands = 2 * rows.count * width + width**2
+    return Work(
+        flops=4 * rows.count * width**2,
+        product_bytes=rows.item * 2 * operands,
+        launches=2,
+    )
+
+
 def muon_step(rows: Rows, width: int) -> Work:
     """Return what Muon does in a step: products of the anchors as a matrix (n·t, d); exact."""
     short, long = sorted((rows.count, width))

@@ -57,6 +57,11 @@ def anchors_held(config: ConstructConfig) -> int:
     return stepping + (resting if config.sigma == "search" else 0)
 
 
+def metric_bytes(config: ConstructConfig, *, width: int, item: int) -> int:
+    """Return what the root of a metric takes; it is made before anything of a step is held."""
+    return item * width**2 if config.metric == "update" else 0
+
+
 def read_bytes(checkpoint: PinnedCheckpoint, names: Iterable[str]) -> int:
     """Return the length of these tensors on disk."""
     return sum(checkpoint.tensors[name].size_bytes for name in names)

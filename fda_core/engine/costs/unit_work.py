@@ -10,6 +10,7 @@ from fda_core.engine.costs.layers import (
     adapt_epoch,
     construct_step,
     evaluation,
+    metric_step,
     muon_step,
 )
 from fda_core.engine.costs.methods import method_work
@@ -30,6 +31,8 @@ def construct_work(
     step = construct_step(layer, rows, pieces=pieces)
     if config.optimiser == "muon":
         step += muon_step(rows, layer.width)
+    if config.metric == "update":
+        step += metric_step(rows, layer.width)
     return step * config.steps_in_all
 
 

@@ -142,6 +142,66 @@ def test_muon_follows_its_formulas(shape: tuple[int, ...], schedule: str | None)
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-9)
 
 
+def _metric(width: int, seed: int = 9) -> Tensor:
+    """Return a symmetric root with singular values from 1 down to nothing."""
+    turn = torch.linalg.qr(_random(width, width, seed=seed))[0]
+    return turn * torch.linspace(1, 0, width, dtype=torch.float64) ** 2 @ turn.T
+
+
+def _in_a_metric(start: Tensor, gradients: list[Tensor], root: Tensor, rate: float) -> Tensor:
+    anchors = start.clone().requires_grad_(True)
+    config = ConstructConfig(
+        steps=len(gradients), optimiser="muon", metric="update", learning_rate=rate
+    )
+    optimiser = optimiser_of(anchors, config=config, metric_root=root)
+    for gradient in gradients:
+        optimiser.step(gradient.clone())
+    return anchors.detach()
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_step_in_a_metric_is_a_step_of_the_coefficients(shape: tuple[int, ...]) -> None:
+    """X = C R, ∇_C = ∇_X R: Muon's direction for C, led back to X, in the length Muon has."""
+    start, gradient = _random(*shape), _random(*shape, seed=1)
+    root = _metric(shape[-1])
+    found = _in_a_metric(start, [gradient], root, 0.4)
+    of_coefficients = torch.zeros(*shape, dtype=torch.float64).reshape(-1, shape[-1])
+    of_coefficients += polar_factor((gradient @ root).reshape(-1, shape[-1]))
+    move = (of_coefficients @ root).reshape(shape)
+    if not move.any():
+        assert torch.equal(found, start)
+        return
+    move *= 0.4 * (start.pow(2).mean() / move.pow(2).mean()).sqrt()
+    torch.testing.assert_close(found, start - move, rtol=1e-9, atol=1e-12)
+
+
+def test_the_plain_metric_is_the_unit_matrix() -> None:
+    start = _random(6, 5, 16)
+    gradients = [_random(6, 5, 16, seed=seed) for seed in (1, 2, 3)]
+    found = _in_a_metric(start, gradients, torch.eye(16, dtype=torch.float64), 0.4)
+    plain = _moved(start, gradients, optimiser="muon", learning_rate=0.4)
+    torch.testing.assert_close(found, plain, rtol=1e-12, atol=1e-12)
+
+
+def test_turning_anchors_and_metric_turns_the_path() -> None:
+    start = _random(6, 5, 16)
+    gradients = [_random(6, 5, 16, seed=seed) for seed in (1, 2, 3)]
+    turn = torch.linalg.qr(_random(16, 16, seed=4))[0]
+    root = _metric(16)
+    found = _in_a_metric(start, gradients, root, 0.4)
+    turned = _in_a_metric(start @ turn, [g @ turn for g in gradients], turn.T @ root @ turn, 0.4)
+    torch.testing.assert_close(turned, found @ turn, rtol=1e-8, atol=1e-9)
+
+
+def test_directions_that_the_metric_lacks_are_left_alone() -> None:
+    start, gradient = _random(6, 5, 16), _random(6, 5, 16, seed=1)
+    keep = torch.zeros(16, dtype=torch.float64)
+    keep[:5] = 1
+    moved = _in_a_metric(start, [gradient], torch.diag(keep), 0.4)
+    assert torch.equal(moved[..., 5:], start[..., 5:])
+    assert not torch.isclose(moved[..., :5], start[..., :5]).any()
+
+
 def test_a_step_has_the_starts_root_mean_square_times_the_rate() -> None:
     start = 0.02 * _random(6, 5, 16)
     moved = _moved(start, [_random(6, 5, 16, seed=1)], optimiser="muon", learning_rate=0.25)

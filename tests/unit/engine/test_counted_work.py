@@ -20,6 +20,7 @@ from fda_core.engine.costs.layers import (
     adapt_epoch,
     construct_step,
     evaluation,
+    metric_step,
     muon_step,
 )
 from fda_core.engine.costs.methods import method_work
@@ -107,17 +108,39 @@ def test_a_step_of_muon_is_what_is_counted(count: int, tokens: int) -> None:
     assert reckoned.launches == pytest.approx(found.operations, rel=0.2)
 
 
+@pytest.mark.parametrize(("count", "tokens"), MATRICES)
+def test_a_metric_adds_what_is_counted(count: int, tokens: int) -> None:
+    rows = Rows(anchors=count, tokens=tokens, item=4)
+    x = anchors(rows).requires_grad_(True)
+    width = x.shape[-1]
+    root = torch.eye(width)
+    config = ConstructConfig(optimiser="muon", metric="update")
+    muon = optimiser_of(x, config=config, metric_root=root)
+    gradient = torch.randn_like(x.detach())
+    reckoned = muon_step(rows, width) + metric_step(rows, width)
+    assert reckoned.flops == product_flops(lambda: muon.step(gradient))
+    found = traffic(lambda: muon.step(gradient))
+    assert reckoned.launches == pytest.approx(found.operations, rel=0.2)
+
+
 @pytest.mark.parametrize("microbatch", [None, 4])
 def test_a_construction_with_muon_is_its_steps_and_muons(microbatch: int | None) -> None:
     layer = sized_layer("bert", **WIDTHS)
     work = {}
-    for name in ("adamw", "muon"):
-        given = {"optimiser": name, "anchors": 12, "steps": 7, "microbatch": microbatch}
+    settings = {
+        "adamw": {"optimiser": "adamw"},
+        "muon": {"optimiser": "muon"},
+        "metric": {"optimiser": "muon", "metric": "update"},
+    }
+    for name, chosen in settings.items():
+        given = {**chosen, "anchors": 12, "steps": 7, "microbatch": microbatch}
         method = resolve(MethodSpec(name="fda", parameters={"construct": given}))
         assert isinstance(method, Fda)
         work[name] = construct_work(layer.size, method, tokens=5, item=4, microbatch=microbatch)
     more = muon_step(Rows(anchors=12, tokens=5, item=4), WIDTHS["width"])
     assert work["muon"] == work["adamw"] + more * 7
+    turned = metric_step(Rows(anchors=12, tokens=5, item=4), WIDTHS["width"])
+    assert work["metric"] == work["muon"] + turned * 7
 
 
 def epochs(
