@@ -26,6 +26,7 @@ from fda_core.engine.device import describe_device, fast_float32, float32_kernel
 LAYERS = {
     "BERT 256, 64 × 5 (the demo's)": ("bert", 256, 4, 512, 64, 5),
     "BERT 384, 64 × 5": ("bert", 384, 12, 1536, 64, 5),
+    "ViT 384, 64 × 5 (the vision suite's)": ("vit", 384, 6, 1536, 64, 5),
     "ViT 384, 64 × 17": ("vit", 384, 6, 1536, 64, 17),
     "RoBERTa-base 768, 64 × 5": ("bert", 768, 12, 3072, 64, 5),
 }
