@@ -74,6 +74,7 @@ bench-vision: $(VENV)/bench.done  ## Merge eight real vision tasks with every me
 bench-ablations: $(VENV)/bench.done  ## Vary FDA's settings one by one on three vision tasks (ABLATIONS=--only init)
 	@$(BIN)/python -m tests.bench.vision.ablations $(ABLATIONS)
 	@$(BIN)/python -m tests.bench.vision.subspaces
+	@$(BIN)/python -m tests.bench.vision.proxy
 
 $(MERGEKIT_VENV)/done: | $(VENV)/bin/python
 	@$(VENV)/bin/python -m venv $(MERGEKIT_VENV)

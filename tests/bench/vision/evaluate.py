@@ -71,6 +71,11 @@ def evaluate(
     return {name: np.load(place, allow_pickle=False) for name, place in places.items()}
 
 
+def is_judged(weights: str, tasks: Sequence[Judged], *, part: Part, cache: Path) -> bool:
+    """Say whether the cache knows what a model of such a digest gets right, task by task."""
+    return all(_place(cache, weights, judged, part).exists() for judged in tasks)
+
+
 def _place(cache: Path, weights: str, judged: Judged, part: Part) -> Path:
     name = f"{judged.name}-{judged.head.key}-{part}.npy"
     return cache / "evaluations" / weights[:32] / name

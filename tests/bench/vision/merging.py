@@ -18,13 +18,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
+from torch import Tensor
 
 from fda_core.contract.artifacts import METRICS_FILE, Metrics, UnitCost, UnitRecord
 from tests.bench.vision.appearing import write_text
 from tests.bench.vision.content_keys import key_of
 from tests.bench.vision.model_folder import digest_of
 
+RECIPE = "recipe.yaml"
 RESULT = "result.json"
 OUTPUT = "merged"
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
@@ -102,6 +105,27 @@ def drop_weights(merged: Merged) -> None:
     shutil.rmtree(merged.folder, ignore_errors=True)
 
 
+def anchors_of(
+    method: Mapping[str, Any], models: Models, *, seed: int, cache: Path
+) -> dict[tuple[int, str], Tensor]:
+    """Return FDA's anchors by (layer, expert), (n, t, d) float32 each.
+
+    Constructs what the cache lacks. Where the expert's layer is the base's there are none.
+    """
+    made, workspace = _construct(method, models, seed=seed, cache=cache), cache / "workspace"
+    _command(made.folder / RECIPE, made.folder / OUTPUT, workspace)
+    job = _metrics(made.folder / OUTPUT).job_id
+    shutil.rmtree(made.folder / OUTPUT)
+    found = {}
+    for record in _records(workspace, job):
+        about = record.construction
+        if about is not None and record.files:
+            data = bytearray(Path(record.files[0].path).read_bytes())
+            anchors = torch.frombuffer(data, dtype=torch.float32)
+            found[about.layer, about.expert] = anchors.reshape(about.anchors, about.tokens, -1)
+    return found
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Ran:
     folder: Path
@@ -154,10 +178,10 @@ def _run(
         "method": dict(method),
         "seed": seed,
     }
-    write_text(folder / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False))
+    write_text(folder / RECIPE, yaml.safe_dump(recipe, sort_keys=False))
     workspace = cache / "workspace"
-    taken = _command(folder / "recipe.yaml", folder / OUTPUT, workspace)
-    metrics = Metrics.model_validate_json((folder / OUTPUT / METRICS_FILE).read_text())
+    taken = _command(folder / RECIPE, folder / OUTPUT, workspace)
+    metrics = _metrics(folder / OUTPUT)
     records = list(_records(workspace, metrics.job_id))
     earlier, flops = _earlier(records, taken.pid, workspace, constructs=constructs)
     cost = Cost(
@@ -206,6 +230,10 @@ def _command(recipe: Path, output: Path, workspace: Path) -> _Taken:
         wall_seconds=time.perf_counter() - began,
         peak=usage.ru_maxrss * 1024,
     )
+
+
+def _metrics(output: Path) -> Metrics:
+    return Metrics.model_validate_json((output / METRICS_FILE).read_text())
 
 
 def _records(workspace: Path, job: str) -> Iterable[UnitRecord]:

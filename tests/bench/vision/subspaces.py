@@ -33,15 +33,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from fda_core.anchors.cache import layer_digest
 from fda_core.anchors.config import ConstructConfig
 from fda_core.anchors.construct import Descent, pose
 from fda_core.anchors.initialise import initial_anchors
-from fda_core.blocks.block import build_block
-from fda_core.checkpoints.layers import family_of
 from fda_core.engine import seeds
 from fda_core.engine.device import fast_float32, float32_kernel
 from tests.bench.vision import report
@@ -51,7 +48,8 @@ from tests.bench.vision.catalogue import DEFAULT_CACHE
 from tests.bench.vision.content_keys import key_of, task_key
 from tests.bench.vision.encoder import BATCH, pixels_of
 from tests.bench.vision.evaluate import Judged
-from tests.bench.vision.model_folder import WEIGHTS, load_model, read_config
+from tests.bench.vision.layers import block_of, layers_of
+from tests.bench.vision.model_folder import load_model, read_config
 from tests.bench.vision.results import FORMAT, machine
 from tests.bench.vision.run import Suite, prepare
 from tests.bench.vision.spectra import (
@@ -137,7 +135,7 @@ def _cached(
     if not place.exists():
         models = suite.models
         base, expert = (
-            layer_tensors(folder, layer) for folder in (models.base, models.experts[judged.name])
+            layers_of(folder)[layer] for folder in (models.base, models.experts[judged.name])
         )
         found = watch(base, expert, read_config(models.base), layer, config=config, real=real)
         write_text(place, json.dumps(found) + "\n")
@@ -157,9 +155,7 @@ def watch(
 ) -> dict[str, Any]:
     """Construct the anchors of one (layer, expert) and describe them at every one of `STEPS`."""
     began, width = time.process_time(), real.vectors.shape[1]
-    shapes = {name: tuple(tensor.shape) for name, tensor in base.items()}
-    block = build_block(family_of(model, where="the base").towers[0], model, shapes, layer=layer)
-    problem = pose(block, base, expert, config=config)
+    problem = pose(block_of(base, model, layer=layer), base, expert, config=config)
     if problem is None:
         raise ValueError(f"layer {layer} of the expert is the base's")
     start = initial_anchors(
@@ -204,17 +200,6 @@ def about(found: Singular, *, digits: int = 5) -> dict[str, Any]:
         "head_energy": head_energy(found),
         "spectrum": relative(found, digits=digits),
     }
-
-
-def layer_tensors(folder: Path, layer: int) -> dict[str, Tensor]:
-    """Return one layer's tensors by their names inside the layer, float32."""
-    family = family_of(read_config(folder), where=str(folder))
-    found = {}
-    for name, value in load_file(folder / WEIGHTS).items():
-        place = family.place(name)
-        if place is not None and place[1] == layer:
-            found[place[2]] = value.float()
-    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

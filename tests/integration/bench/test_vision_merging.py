@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.vision.merging import RESULT, Models, drop_weights, is_merged, merge
-from tests.support.small_dinov2 import write_small
+from tests.bench.vision.merging import RESULT, Models, anchors_of, drop_weights, is_merged, merge
+from tests.support.small_dinov2 import SMALL, write_small
 
 CONSTRUCT = {"anchors": 4, "tokens": 5, "steps": 3}
 
@@ -36,6 +36,22 @@ def test_anchors_are_constructed_once_and_their_cost_goes_with_every_start(
     assert first.construction.cpu_seconds > 0
     assert first.weights != second.weights
     assert 0 < (first.alignment or 0) <= 1
+
+
+@pytest.mark.slow
+def test_the_anchors_of_a_merge_are_those_it_constructed_and_leave_its_result(
+    models: Models, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    made = merge(fda("base"), models, seed=0, cache=cache)
+    before = {file: file.read_bytes() for file in cache.rglob("merges/*/result.json")}
+    found = anchors_of(fda("base"), models, seed=0, cache=cache)
+    assert set(found) == {(layer, name) for layer in (0, 1) for name in ("one", "two")}
+    stored = {file.read_bytes() for file in cache.rglob("anchors.bin")}
+    assert {anchors.numpy().tobytes() for anchors in found.values()} == stored
+    assert {anchors.shape for anchors in found.values()} == {(4, 5, SMALL["hidden_size"])}
+    assert {file: file.read_bytes() for file in cache.rglob("merges/*/result.json")} == before
+    assert list(cache.glob("merges/*/merged")) == [made.folder]
 
 
 @pytest.mark.slow

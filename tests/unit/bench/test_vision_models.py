@@ -8,6 +8,7 @@ import torch
 from tests.bench.vision.appearing import appearing, appearing_file
 from tests.bench.vision.backbone import weight_name
 from tests.bench.vision.heads import class_means
+from tests.bench.vision.layers import layers_of
 from tests.bench.vision.model_folder import load_model, names_of, tensors_of
 from tests.support.small_dinov2 import write_small
 
@@ -37,6 +38,14 @@ def test_parameters_go_back_to_disk_under_the_names_they_came_from(tmp_path: Pat
     found = tensors_of(module, names)
     assert "encoder.layer.1.attention.attention.query.weight" in found
     assert len(found) == sum(1 for _ in module.parameters())
+
+
+def test_a_folders_layers_have_all_tensors_that_are_in_layers(tmp_path: Path) -> None:
+    write_small(tmp_path / "model")
+    in_layers = [name for name in names_of(tmp_path / "model") if ".layer." in name]
+    layers = layers_of(tmp_path / "model")
+    assert set(layers) == {0, 1}
+    assert sum(len(tensors) for tensors in layers.values()) == len(in_layers)
 
 
 def test_the_names_of_matrix_products_give_the_names_of_weights() -> None:

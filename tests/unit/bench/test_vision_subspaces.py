@@ -8,7 +8,8 @@ import torch
 
 from fda_core.anchors.config import ConstructConfig
 from tests.bench.vision import subspaces
-from tests.bench.vision.model_folder import names_of, read_config
+from tests.bench.vision.layers import layers_of
+from tests.bench.vision.model_folder import read_config
 from tests.bench.vision.spectra import (
     Singular,
     effective_rank,
@@ -19,7 +20,7 @@ from tests.bench.vision.spectra import (
     singular,
 )
 from tests.bench.vision.subspace_tables import findings, markdown
-from tests.bench.vision.subspaces import layer_tensors, watch
+from tests.bench.vision.subspaces import watch
 from tests.support.small_dinov2 import SMALL, write_small
 
 
@@ -67,7 +68,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(subspaces, "STEPS", (0, 3, 8))
     write_small(tmp_path / "base")
     write_small(tmp_path / "one", noise=0.02)
-    base, expert = (layer_tensors(tmp_path / name, 1) for name in ("base", "one"))
+    base, expert = (layers_of(tmp_path / name)[1] for name in ("base", "one"))
     real = singular(torch.randn(100, SMALL["hidden_size"], generator=torch.Generator()))
     config = ConstructConfig(anchors=4, tokens=5, init="gaussian", steps=8)
     return watch(base, expert, read_config(tmp_path / "base"), 1, config=config, real=real)
@@ -80,12 +81,6 @@ def test_anchors_are_described_at_every_number_of_steps(watched: dict[str, Any])
     assert watched["size"] == 4
     assert watched["chance"] == pytest.approx(4 / SMALL["hidden_size"])
     assert all(stage["spectrum"][0] == 1.0 for stage in watched["stages"])
-
-
-def test_a_layers_tensors_are_those_of_the_folder(tmp_path: Path) -> None:
-    write_small(tmp_path / "base")
-    in_layer = [name for name in names_of(tmp_path / "base") if ".layer.1." in name]
-    assert len(layer_tensors(tmp_path / "base", 1)) == len(in_layer)
 
 
 def cell(task: str, *, near: tuple[float, float], rank: tuple[float, float]) -> dict[str, Any]:
