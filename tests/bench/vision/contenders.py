@@ -26,6 +26,8 @@ CONSTRUCT: Mapping[str, Any] = {
 for which the base's config (518 pixels) would have 1370."""
 METRIC: Mapping[str, Any] = {**CONSTRUCT, "metric": "update"}
 """The same steps, in our own metric."""
+WHOLE: Mapping[str, Any] = {**METRIC, "cosine": "layer"}
+"""The same, by the paper's one cosine over a layer instead of its code's one per tensor."""
 ADAPT_BASE: Mapping[str, Any] = {
     "learning_rate": 1e-4,
     "schedule": "cosine",
@@ -72,7 +74,8 @@ def contenders(experts: int, *, fda_seeds: Sequence[int] = SEEDS) -> list[Conten
     ]
     fda = [fda_from(start, seeds=fda_seeds) for start in STARTS]
     ours = [
-        fda_from(start, construct=METRIC, title="fda (update)", seeds=fda_seeds[:1])
+        fda_from(start, construct=construct, title=title, seeds=fda_seeds[:1])
+        for title, construct in (("fda (update)", METRIC), ("fda (update, layer)", WHOLE))
         for start in STARTS
     ]
     return [BASE, *plain, *scaled, *fda, *ours, INDIVIDUAL]
