@@ -7,6 +7,7 @@ may be recorded twice; that a unit's worker was killed must be noticed, and the 
 within 15 s of the kill, and it must run again by then, if neither the controller nor Redis were
 killed about that time, too: how long it took then is printed (`tests.soak.elsewhere` kills
 workers alone). No worker is killed before another one is up.
+Jobs that end before the last kill are followed by further ones: a fast machine gets more of them.
 With --flush Redis is also emptied, and killed right after, at a third and two thirds of the way.
 """
 
@@ -17,9 +18,10 @@ import signal
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import redis
 
@@ -35,6 +37,8 @@ START_SECONDS = 10.0
 """What a worker takes until it is up."""
 LONGEST_PAUSE = 3.0
 """Pauses between kills, in means: a machine that is busy with other things makes no long ones."""
+MOST_JOBS = 10
+"""How many times the batch's jobs there may be before the kills are said to take too long."""
 
 
 @dataclass(kw_only=True)
@@ -42,6 +46,8 @@ class Killer:
     """Kills, evenly over a batch's work, and remembers when it killed which worker."""
 
     batch: Batch
+    further: Iterator[Mapping[str, Any]]
+    """Recipes to submit when the batch ends before the last kill."""
     kills: int
     pause: float
     dice: random.Random
@@ -52,14 +58,22 @@ class Killer:
     ratio: float = 0.0
 
     def kill_until(self, count: int) -> None:
-        """Kill up to so many times while jobs run, sooner if they are about to end."""
+        """Kill so many times while jobs run; note a fault if even the further ones end before."""
         while self.done < count:
-            if self._wait() == 1.0:
+            if self._wait() == 1.0 and not self._go_on():
                 said = f"the jobs ended after {self.done} of {self.kills} kills: give more --steps"
                 self.batch.faults.append(said)
                 return
             (role,) = self.dice.choices(list(SHARES), weights=list(SHARES.values()))
             self._kill(role)
+
+    def _go_on(self) -> bool:
+        """Submit one more job; say whether there was one."""
+        recipe = next(self.further, None)
+        if recipe is not None:
+            self.batch.jobs.append(self.batch.service.submit(recipe))
+            self.ratio = 0.0
+        return recipe is not None
 
     def _wait(self) -> float:
         """Wait for the next moment: a random one, or when the work gets ahead of the kills.
@@ -183,14 +197,17 @@ class Proof:
     def run(self, root: Path) -> Batch:
         """Do it, and return the batch with its faults; prints a table."""
         batch.make_models(root / "models")
-        wanted = batch.recipes(
-            str(root / "models"), str(root / "outputs"), self.jobs, steps=self.steps
+        possible = batch.recipes(
+            str(root / "models"), str(root / "outputs"), self.jobs * MOST_JOBS, steps=self.steps
         )
-        expected = batch.references(root / "models", root / "undisturbed", wanted)
         with running_service(root / "data", root, workers=self.workers) as service:
-            found = batch.submit(service, wanted)
+            found = batch.submit(service, possible[: self.jobs])
             killer = Killer(
-                batch=found, kills=self.kills, pause=self.pause, dice=random.Random(self.seed)
+                batch=found,
+                further=iter(possible[self.jobs :]),
+                kills=self.kills,
+                pause=self.pause,
+                dice=random.Random(self.seed),
             )
             for part in (1, 2) if self.flush else ():
                 killer.kill_until(self.kills * part // 3)
@@ -200,6 +217,8 @@ class Proof:
                 found.note("emptied and killed redis")
             killer.kill_until(self.kills)
             elapsed = found.finish()
+            wanted = possible[: len(found.jobs)]
+            expected = batch.references(root / "models", root / "undisturbed", wanted)
             found.check([batch.digests(Path(r["output"])) for r in wanted], expected)
             batch.report(found, elapsed, *self._judge(found, killer))
         return found
