@@ -20,11 +20,11 @@ from torch import Tensor
 from fda_core.anchors.alignment import OBJECTIVES, Directions, directions
 from fda_core.anchors.config import ConstructConfig
 from fda_core.anchors.distances import similarity_share
+from fda_core.anchors.layer_task import LayerTask
 from fda_core.anchors.optimisers import optimiser_of
-from fda_core.blocks.block import Block
+from fda_core.anchors.update_metric import root_of_update
 from fda_core.errors import NonFinite
 
-Tensors = Mapping[str, Tensor]
 OnStep = Callable[[int, float, float], None]
 """Called with (step, loss, alignment) after each step; may raise `Cancelled`."""
 
@@ -48,26 +48,17 @@ class Construction:
 
 
 def construct(
-    block: Block,
-    base: Tensors,
-    expert: Tensors,
-    start: Tensor,
-    *,
-    config: ConstructConfig,
-    on_step: OnStep,
-    metric_root: Tensor | None = None,
+    task: LayerTask, start: Tensor, *, config: ConstructConfig, on_step: OnStep
 ) -> Construction | None:
     """Return the best anchors found from `start` (n, t, d), or None without a task vector.
-
-    `metric_root` (d, d) is what `config.metric` asks for.
 
     Computes in the tensors' dtype (float32 or float64). Deterministic on one device. Raises
     `NonFinite` if the loss stops being a number, and whatever `on_step` raises.
     """
-    problem = pose(block, base, expert, config=config)
+    problem = pose(task, config=config)
     if problem is None:
         return None
-    descent = Descent(problem, start, config=config, metric_root=metric_root)
+    descent = Descent(problem, start)
     descent.advance(config.steps, on_step=on_step)
     return descent.result()
 
@@ -87,19 +78,14 @@ class Descent:
     differentiation is left.
     """
 
-    def __init__(
-        self,
-        problem: "Problem",
-        start: Tensor,
-        *,
-        config: ConstructConfig,
-        metric_root: Tensor | None = None,
-    ) -> None:
+    def __init__(self, problem: "Problem", start: Tensor) -> None:
         self._problem = problem
         self._start = start
-        self._config = config
+        self._config = config = problem.config
         self._anchors = start.detach().clone().requires_grad_(True)
-        self._optimiser = optimiser_of(self._anchors, config=config, metric_root=metric_root)
+        self._optimiser = optimiser_of(
+            self._anchors, config=config, metric_root=problem.metric_root
+        )
         self._best, self._best_step = self._anchors.detach().clone(), 0
         self._cosines: Mapping[str, float] = {}
         self._lowest = math.inf
@@ -159,39 +145,32 @@ class Descent:
         )
 
 
-def pose(
-    block: Block, base: Tensors, expert: Tensors, *, config: ConstructConfig
-) -> "Problem | None":
+def pose(task: LayerTask, *, config: ConstructConfig) -> "Problem | None":
     """Return what is minimised for one (layer, expert), or None without a task vector."""
-    towards = directions(base, expert, insensitive=block.insensitive)
-    if not towards.unit:
-        return None
-    leaves = {name: base[name].detach().requires_grad_(name in towards.unit) for name in base}
-    frozen = {name: expert[name].detach() for name in expert}
-    return Problem(block, leaves, frozen, towards, config)
+    towards = directions(task.base, task.expert, insensitive=task.block.insensitive)
+    return Problem(task, towards, config) if towards.unit else None
 
 
 class Problem:
     """J and ∇J of one (layer, expert), for anchors of any number."""
 
-    def __init__(
-        self,
-        block: Block,
-        base: Tensors,
-        expert: Tensors,
-        towards: Directions,
-        config: ConstructConfig,
-    ) -> None:
+    def __init__(self, task: LayerTask, towards: Directions, config: ConstructConfig) -> None:
+        self.config = config
         self.zero = towards.zero
-        self._block = block
-        self._base = base
-        self._expert = expert
+        self._block = task.block
+        self._base = {
+            name: tensor.detach().requires_grad_(name in towards.unit)
+            for name, tensor in task.base.items()
+        }
+        self._expert = {name: tensor.detach() for name, tensor in task.expert.items()}
         self._towards = towards
-        self._leaves = [base[name] for name in towards.unit]
+        self._leaves = [self._base[name] for name in towards.unit]
         self._objective = OBJECTIVES[config.cosine]
-        self._distance = config.distance
-        self._microbatch = config.microbatch
         self._count = len(towards.counted) if config.cosine == "per_tensor" else 1
+        self.metric_root: Tensor | None = None
+        """(d, d), what `config.metric` asks for; None for the plain one."""
+        if config.metric == "update":
+            self.metric_root = root_of_update(*task.matrices(), width=task.width)
 
     def alignment(self, loss: float) -> float:
         """Return the mean cosine that a loss stands for."""
@@ -199,7 +178,7 @@ class Problem:
 
     def loss_and_gradient(self, anchors: Tensor) -> tuple[float, dict[str, float], Tensor]:
         """Return J(X), the cosines, and ∇_X J."""
-        size = self._microbatch or anchors.shape[0]
+        size = self.config.microbatch or anchors.shape[0]
         if size >= anchors.shape[0]:
             gradients = self._induced(anchors, anchors.shape[0], graph=True)
             loss, cosines, slopes = self._objective([g.detach() for g in gradients], self._towards)
@@ -222,7 +201,7 @@ class Problem:
     def _induced(self, x: Tensor, anchors: int, *, graph: bool = False) -> tuple[Tensor, ...]:
         """Return what x adds to g = ∇_θ S(θ0, X), per tensor with a direction."""
         near, far = self._block(self._base, x), self._block(self._expert, x)
-        share = similarity_share(near, far, distance=self._distance, anchors=anchors)
+        share = similarity_share(near, far, distance=self.config.distance, anchors=anchors)
         return torch.autograd.grad(share, self._leaves, create_graph=graph)
 
 

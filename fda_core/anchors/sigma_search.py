@@ -12,8 +12,8 @@ from itertools import count
 from torch import Tensor
 
 from fda_core.anchors.config import SIGMAS, ConstructConfig
-from fda_core.anchors.construct import Construction, Descent, OnStep, Tensors, construct, pose
-from fda_core.blocks.block import Block
+from fda_core.anchors.construct import Construction, Descent, OnStep, construct, pose
+from fda_core.anchors.layer_task import LayerTask
 from fda_core.errors import NonFinite
 
 
@@ -48,51 +48,21 @@ StartOf = Callable[[ConstructConfig], Tensor]
 
 
 def construct_from(
-    block: Block,
-    base: Tensors,
-    expert: Tensors,
-    *,
-    start_of: StartOf,
-    config: ConstructConfig,
-    on_step: OnStep,
-    metric_root: Tensor | None = None,
+    task: LayerTask, *, start_of: StartOf, config: ConstructConfig, on_step: OnStep
 ) -> Found | None:
     """Return what `construct` makes of a start drawn here, σ searched for where it is asked.
 
     None without a task vector. Raises as `construct`.
     """
     if config.sigma == "search":
-        return search_sigma(
-            block,
-            base,
-            expert,
-            start_of=start_of,
-            config=config,
-            on_step=on_step,
-            metric_root=metric_root,
-        )
-    made = construct(
-        block,
-        base,
-        expert,
-        start_of(config),
-        config=config,
-        on_step=on_step,
-        metric_root=metric_root,
-    )
+        return search_sigma(task, start_of=start_of, config=config, on_step=on_step)
+    made = construct(task, start_of(config), config=config, on_step=on_step)
     sigma = config.sigma if config.init == "gaussian" else None
     return None if made is None else Found(made=made, sigma=sigma)
 
 
 def search_sigma(
-    block: Block,
-    base: Tensors,
-    expert: Tensors,
-    *,
-    start_of: StartOf,
-    config: ConstructConfig,
-    on_step: OnStep,
-    metric_root: Tensor | None = None,
+    task: LayerTask, *, start_of: StartOf, config: ConstructConfig, on_step: OnStep
 ) -> Found | None:
     """Return the best trial over `SIGMAS`, carried on to `config.steps`.
 
@@ -100,7 +70,7 @@ def search_sigma(
     `construct` and what the best trial so far holds at rest, five times the anchors (four of
     Muon). Raises as `construct`.
     """
-    problem = pose(block, base, expert, config=config)
+    problem = pose(task, config=config)
     if problem is None:
         return None
     taken = count(1)
@@ -112,7 +82,7 @@ def search_sigma(
     trials = []
     for sigma in SIGMAS:
         start = start_of(config.model_copy(update={"sigma": sigma}))
-        descent = Descent(problem, start, config=config, metric_root=metric_root)
+        descent = Descent(problem, start)
         trials.append(_try(descent, sigma, steps=config.trial_steps, on_step=counted))
         if kept is None or trials[-1].alignment > kept[1].alignment:
             kept = descent, trials[-1]

@@ -11,8 +11,8 @@ from fda_core.anchors.cache import AnchorEntry, cache_key, layer_digest
 from fda_core.anchors.config import ConstructConfig
 from fda_core.anchors.construct import spectrum
 from fda_core.anchors.initialise import initial_anchors
+from fda_core.anchors.layer_task import LayerTask
 from fda_core.anchors.sigma_search import Found, StartOf, construct_from
-from fda_core.anchors.update_metric import root_of_update
 from fda_core.blocks.block import Block, build_block
 from fda_core.checkpoints.layers import families
 from fda_core.contract.artifacts import (
@@ -73,24 +73,25 @@ def run_construct(context: UnitContext) -> UnitRecord:
     if digests[0] == digests[1]:
         return _record(context, [], _nothing_to_do(unit, method, tensors), source="run")
 
-    block = block_of(context, shapes_of(base), layer=unit.layer)
+    task = LayerTask(
+        block=block_of(context, shapes_of(base), layer=unit.layer),
+        base=base,
+        expert=expert,
+        width=context.plan.width,
+        transposed={tensor.part for tensor in tensors if tensor.transposed},
+    )
 
     def start_of(config: ConstructConfig) -> Tensor:
         purpose = "construct", unit.layer or 0, digests[1]
         return initial_anchors(
-            _turned(base, tensors),
-            _turned(expert, tensors),
+            *task.matrices(),
             config=config,
             tokens=settled_tokens(method),
-            width=context.plan.width,
+            width=task.width,
             generator=seeds.generator(context.plan.recipe.seed, *purpose),
         )
 
-    root = None
-    if method.parameters.construction.metric == "update":
-        turned = _turned(base, tensors), _turned(expert, tensors)
-        root = root_of_update(*turned, width=context.plan.width)
-    reached = _construct(context, method, block, base, expert, start_of=start_of, metric_root=root)
+    reached = _construct(context, method, task, start_of=start_of)
     if reached is None:
         return _record(context, [], _nothing_to_do(unit, method, tensors), source="run")
     metrics = _metrics(unit, method, reached)
@@ -103,20 +104,8 @@ def run_construct(context: UnitContext) -> UnitRecord:
     return _record(context, [file], metrics, source="run")
 
 
-def _turned(layer: dict[str, Tensor], tensors: Sequence[PlannedTensor]) -> dict[str, Tensor]:
-    """Return a layer with every matrix as (outputs, inputs), without copying."""
-    return {t.part: layer[t.part].T if t.transposed else layer[t.part] for t in tensors}
-
-
 def _construct(
-    context: UnitContext,
-    method: Fda,
-    block: Block,
-    base: dict[str, Tensor],
-    expert: dict[str, Tensor],
-    *,
-    start_of: StartOf,
-    metric_root: Tensor | None,
+    context: UnitContext, method: Fda, task: LayerTask, *, start_of: StartOf
 ) -> Found | None:
     """Run stage I, telling its steps, with the microbatch the unit's shapes ask for."""
     config, unit, layer = method.parameters.construction, context.unit, context.unit.layer or 0
@@ -139,15 +128,7 @@ def _construct(
 
     context.flops = unit.flops
     try:
-        found = construct_from(
-            block,
-            base,
-            expert,
-            start_of=start_of,
-            config=config,
-            on_step=on_step,
-            metric_root=metric_root,
-        )
+        found = construct_from(task, start_of=start_of, config=config, on_step=on_step)
     except NonFinite as problem:
         raise NonFinite(
             f"layer {layer}, expert {unit.expert!r}: {problem.message}",

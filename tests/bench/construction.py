@@ -19,7 +19,8 @@ from torch.nn.functional import cosine_similarity
 
 from fda_core.anchors.config import ConstructConfig
 from fda_core.anchors.construct import construct
-from fda_core.blocks.block import Block, build_block
+from fda_core.anchors.layer_task import LayerTask
+from fda_core.blocks.block import build_block
 from fda_core.checkpoints.layers import Tower, families
 from fda_core.engine.device import describe_device, fast_float32, float32_kernel
 
@@ -74,12 +75,13 @@ def _measure(
             parameter.add_(0.002 * torch.randn(parameter.shape, generator=numbers))
     base, expert = (_named(tower, module) for module in (base_module, expert_module))
     block = build_block(tower, config, {part: tuple(x.shape) for part, x in base.items()})
+    task = LayerTask(block=block, base=base, expert=expert, width=width)
     start = 0.5 * torch.randn(n, t, width, generator=numbers)
 
     runs: dict[str, Callable[[], object]] = {
         "naive": lambda: _naive(base_module, expert_module, start),
-        "same": lambda: _ours(block, base, expert, start, "default"),
-        "ours": lambda: _ours(block, base, expert, start, kernel),
+        "same": lambda: _ours(task, start, "default"),
+        "ours": lambda: _ours(task, start, kernel),
     }
     times: dict[str, list[float]] = {key: [] for key in runs}
     for round_ in range(rounds + 2):
@@ -111,12 +113,10 @@ def _named(tower: Tower, module: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def _ours(
-    block: Block, base: dict[str, Tensor], expert: dict[str, Tensor], start: Tensor, kernel: str
-) -> None:
+def _ours(task: LayerTask, start: Tensor, kernel: str) -> None:
     config = ConstructConfig(anchors=len(start), steps=STEPS, optimiser="adamw")
     with fast_float32(kernel):
-        construct(block, base, expert, start, config=config, on_step=lambda *_: None)
+        construct(task, start, config=config, on_step=lambda *_: None)
 
 
 def _naive(base: nn.Module, expert: nn.Module, start: Tensor) -> None:

@@ -120,10 +120,10 @@ def _measured(run: Callable[[], object], rounds: int) -> float:
 
 def _stepper(layer: SizedLayer, rows: Rows) -> Callable[[], object]:
     config = ConstructConfig(anchors=rows.anchors, optimiser="adamw")
-    problem = pose(layer.block, layer.base, layer.expert, config=config)
+    problem = pose(layer.task, config=config)
     assert problem is not None
     start = 0.5 * torch.randn(rows.anchors, rows.tokens, layer.size.width)
-    descent = Descent(problem, start, config=config)
+    descent = Descent(problem, start)
     return lambda: descent.advance(descent.steps + 1, on_step=lambda *_: None)
 
 

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from fda_core.anchors.layer_task import LayerTask
 from fda_core.blocks.block import Block, build_block
 from fda_core.checkpoints.layers import Scope, family_of
 from tests.support.models import DECODERS, layer_calls, save_model
@@ -27,6 +28,8 @@ STACKS = {
 }
 """Where the transformers library keeps the layers of each family's tiny model in memory."""
 
+WIDTH = 16
+"""Of all tiny models' hidden states."""
 TOKENS = 5
 """How many tokens a decoder layer's mask and positions below are for."""
 
@@ -45,6 +48,11 @@ class LayerPair:
     expert_module: nn.Module
     more: tuple[Any, ...]
     named: dict[str, Any]
+
+    @property
+    def task(self) -> LayerTask:
+        """Return what the expert did to the layer."""
+        return LayerTask(block=self.block, base=self.base, expert=self.expert, width=WIDTH)
 
     def call(self, module: nn.Module, x: Tensor) -> Tensor:
         """Return the output of one of the library's modules."""

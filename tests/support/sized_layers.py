@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fda_core.anchors.layer_task import LayerTask
 from fda_core.blocks.block import Block, build_block
 from fda_core.blocks.modules import build_module
 from fda_core.checkpoints.layers import Scope, Tower, families
@@ -23,6 +24,13 @@ class SizedLayer:
     base: dict[str, Tensor]
     expert: dict[str, Tensor]
     size: LayerSize
+
+    @property
+    def task(self) -> LayerTask:
+        """Return what the expert did to the layer."""
+        return LayerTask(
+            block=self.block, base=self.base, expert=self.expert, width=self.size.width
+        )
 
 
 def settings(kind: str, *, width: int, heads: int, inner: int) -> dict[str, Any]:

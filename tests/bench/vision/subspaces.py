@@ -39,6 +39,7 @@ from fda_core.anchors.cache import layer_digest
 from fda_core.anchors.config import ConstructConfig
 from fda_core.anchors.construct import Descent, pose
 from fda_core.anchors.initialise import initial_anchors
+from fda_core.anchors.layer_task import LayerTask
 from fda_core.engine import seeds
 from fda_core.engine.device import fast_float32, float32_kernel
 from tests.bench.vision import report
@@ -155,7 +156,10 @@ def watch(
 ) -> dict[str, Any]:
     """Construct the anchors of one (layer, expert) and describe them at every one of `STEPS`."""
     began, width = time.process_time(), real.vectors.shape[1]
-    problem = pose(block_of(base, model, layer=layer), base, expert, config=config)
+    task = LayerTask(
+        block=block_of(base, model, layer=layer), base=base, expert=expert, width=width
+    )
+    problem = pose(task, config=config)
     if problem is None:
         raise ValueError(f"layer {layer} of the expert is the base's")
     start = initial_anchors(
@@ -166,7 +170,7 @@ def watch(
         width=width,
         generator=seeds.generator(SEED, "construct", layer, layer_digest(expert)),
     )
-    descent = Descent(problem, start, config=config)
+    descent = Descent(problem, start)
     stages = [_stage(start, real, steps=0, alignment=None)]
     with fast_float32(float32_kernel()):
         for steps in STEPS[1:]:

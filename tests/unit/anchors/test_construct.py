@@ -6,6 +6,7 @@ torch's function and lets autograd differentiate all of it.
 """
 
 import math
+from dataclasses import replace
 from importlib import import_module
 
 import pytest
@@ -15,6 +16,7 @@ from torch.nn.functional import cosine_similarity
 
 from fda_core.anchors.config import ConstructConfig
 from fda_core.anchors.construct import construct, spectrum
+from fda_core.anchors.layer_task import LayerTask
 from fda_core.errors import Cancelled, NonFinite
 from tests.support.layers import STACKS, LayerPair, layer_pair
 
@@ -63,7 +65,7 @@ def _start(n: int = 6, t: int = 5, d: int = 16) -> Tensor:
 
 def _run(pair, start, *, steps=STEPS, on_step=lambda *_: None, **settings):
     config = ConstructConfig(steps=steps, anchors=len(start), optimiser="adamw", **settings)
-    return construct(pair.block, pair.base, pair.expert, start, config=config, on_step=on_step)
+    return construct(pair.task, start, config=config, on_step=on_step)
 
 
 @pytest.fixture(scope="module")
@@ -165,9 +167,7 @@ def test_one_anchor_of_a_linear_layer_follows_the_closed_form():
 
     config = ConstructConfig(steps=3, anchors=1, distance="l2", optimiser="adamw", weight_decay=0.0)
     made = construct(
-        _Linear(),
-        {"weight": base},
-        {"weight": base + delta},
+        LayerTask(block=_Linear(), base={"weight": base}, expert={"weight": base + delta}, width=7),
         x,
         config=config,
         on_step=lambda _step, loss, _alignment: seen.append(loss),
@@ -191,9 +191,7 @@ def test_a_rank_one_update_is_reached_by_its_right_singular_vector():
     base = {"weight": torch.zeros(4, 7, dtype=torch.float64)}
     expert = {"weight": torch.outer(left, right)}
     made = construct(
-        _Linear(),
-        base,
-        expert,
+        LayerTask(block=_Linear(), base=base, expert=expert, width=7),
         right.reshape(1, 1, 7),
         config=ConstructConfig(steps=1, anchors=1, distance="l2"),
         on_step=lambda *_: None,
@@ -213,15 +211,15 @@ def test_a_zero_task_vector_gives_no_anchors(bert):
     config = ConstructConfig(steps=3, anchors=6)
     same = {name: tensor.clone() for name, tensor in bert.base.items()}
     never = pytest.fail
-    assert construct(bert.block, bert.base, same, _start(), config=config, on_step=never) is None
+    assert (
+        construct(replace(bert.task, expert=same), _start(), config=config, on_step=never) is None
+    )
 
 
 def test_a_tensor_without_a_task_vector_is_left_out_of_sum_and_mean(bert):
     expert = {**bert.expert, "output.dense.bias": bert.base["output.dense.bias"].clone()}
     made = construct(
-        bert.block,
-        bert.base,
-        expert,
+        replace(bert.task, expert=expert),
         _start(),
         config=ConstructConfig(steps=1, anchors=6),
         on_step=lambda *_: None,

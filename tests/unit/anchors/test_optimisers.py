@@ -1,6 +1,7 @@
 """The optimisers of stage I: the polar factor, Muon against its formulas, AdamW against torch."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -271,9 +272,7 @@ def _config(**given: object) -> ConstructConfig:
 
 def _run(pair: LayerPair, start: Tensor, **given: object) -> Construction:
     config = _config(**given)
-    made = construct(
-        pair.block, pair.base, pair.expert, start, config=config, on_step=lambda *_: None
-    )
+    made = construct(pair.task, start, config=config, on_step=lambda *_: None)
     assert made is not None
     return made
 
@@ -281,7 +280,7 @@ def _run(pair: LayerPair, start: Tensor, **given: object) -> Construction:
 def _looped(pair: LayerPair, start: Tensor, **given: object) -> tuple[Tensor, list[float]]:
     """Return best anchors and losses of Muon written out around J's gradient."""
     config = _config(**given)
-    problem = pose(pair.block, pair.base, pair.expert, config=config)
+    problem = pose(pair.task, config=config)
     assert problem is not None
     gradients: list[Tensor] = []
     path, losses = [start], []
@@ -328,9 +327,9 @@ def test_a_descent_in_pieces_has_the_bytes_of_one_in_a_piece(
     bert: LayerPair, given: dict[str, str]
 ) -> None:
     config = _config(**given)
-    problem = pose(bert.block, bert.base, bert.expert, config=config)
+    problem = pose(bert.task, config=config)
     assert problem is not None
-    pieces = Descent(problem, _start(), config=config)
+    pieces = Descent(problem, _start())
     for until in (1, 7, 7, 12):
         pieces.advance(until, on_step=lambda *_: None)
     whole = _run(bert, _start(), **given)
@@ -348,9 +347,7 @@ def test_a_searched_sigma_goes_on_with_the_schedule_of_the_whole_run(
         return config.sigma * _start()
 
     found = construct_from(
-        bert.block,
-        bert.base,
-        bert.expert,
+        bert.task,
         start_of=start_of,
         config=_config(init="gaussian", sigma="search", **given),
         on_step=lambda *_: None,
@@ -380,9 +377,11 @@ def test_ten_steps_of_muon_pass_forty_of_adamw(bert: LayerPair) -> None:
 def test_float32_follows_float64_for_some_steps(bert: LayerPair) -> None:
     config = _config(steps=4)
     single = construct(
-        bert.block,
-        {k: v.float() for k, v in bert.base.items()},
-        {k: v.float() for k, v in bert.expert.items()},
+        replace(
+            bert.task,
+            base={k: v.float() for k, v in bert.base.items()},
+            expert={k: v.float() for k, v in bert.expert.items()},
+        ),
         _start().float(),
         config=config,
         on_step=lambda *_: None,

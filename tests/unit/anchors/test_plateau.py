@@ -28,16 +28,14 @@ def _config(**given: object) -> ConstructConfig:
 
 def _run(pair: LayerPair, **given: object) -> Construction:
     config = _config(**given)
-    made = construct(
-        pair.block, pair.base, pair.expert, _start(), config=config, on_step=lambda *_: None
-    )
+    made = construct(pair.task, _start(), config=config, on_step=lambda *_: None)
     assert made is not None
     return made
 
 
 def _hand_rolled(pair: LayerPair, config: ConstructConfig) -> tuple[Tensor, list[float]]:
     """Return anchors and alignments of the loop as it was before there was a plateau stop."""
-    problem = pose(pair.block, pair.base, pair.expert, config=config)
+    problem = pose(pair.task, config=config)
     x = _start().requires_grad_(True)
     optimiser = torch.optim.AdamW([x], lr=0.01, weight_decay=0.01)
     best, lowest, alignments = x.detach().clone(), float("inf"), []
@@ -89,8 +87,8 @@ def test_stopping_early_is_the_same_run_with_fewer_steps(bert):
 
 def test_a_descent_in_pieces_has_the_bytes_of_one_in_a_piece(bert):
     config = _config(patience=10, min_gain=0.05)
-    problem = pose(bert.block, bert.base, bert.expert, config=config)
-    pieces = Descent(problem, _start(), config=config)
+    problem = pose(bert.task, config=config)
+    pieces = Descent(problem, _start())
     for until in (1, 7, 7, STEPS):
         pieces.advance(until, on_step=lambda *_: None)
     whole = _run(bert, patience=10, min_gain=0.05)

@@ -1,5 +1,7 @@
 """The search for σ against one plain construction per σ."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -60,9 +62,7 @@ class _Starts:
 
 def _search(pair: LayerPair, starts: _Starts, *, on_step=lambda *_: None, **given) -> Found:
     found = construct_from(
-        pair.block,
-        pair.base,
-        pair.expert,
+        pair.task,
         start_of=starts,
         config=_config("search", **given),
         on_step=on_step,
@@ -73,9 +73,7 @@ def _search(pair: LayerPair, starts: _Starts, *, on_step=lambda *_: None, **give
 
 def _plain(pair: LayerPair, starts: _Starts, sigma: float, **given) -> Construction:
     config = _config(sigma, **given)
-    made = construct(
-        pair.block, pair.base, pair.expert, starts(config), config=config, on_step=lambda *_: None
-    )
+    made = construct(pair.task, starts(config), config=config, on_step=lambda *_: None)
     assert made is not None
     return made
 
@@ -153,9 +151,7 @@ def test_of_equally_aligned_sigmas_the_earlier_is_kept(bert, monkeypatch):
     fixed = _Starts(bert)(_config(0.1))
     config = _config("search")
     found = construct_from(
-        bert.block,
-        bert.base,
-        bert.expert,
+        bert.task,
         start_of=lambda _: fixed,
         config=config,
         on_step=lambda *_: None,
@@ -171,9 +167,7 @@ def test_a_zero_task_vector_is_not_searched_for(bert):
     same = {name: tensor.clone() for name, tensor in bert.base.items()}
     assert (
         construct_from(
-            bert.block,
-            bert.base,
-            same,
+            replace(bert.task, expert=same),
             start_of=none_of,
             config=_config("search"),
             on_step=pytest.fail,
@@ -190,9 +184,7 @@ def test_a_trial_that_is_no_number_names_its_sigma(bert):
 
     with pytest.raises(NonFinite, match=f"sigma {SIGMAS[1]:g}: .*step 0") as caught:
         construct_from(
-            bert.block,
-            bert.base,
-            bert.expert,
+            bert.task,
             start_of=spoilt,
             config=_config("search"),
             on_step=lambda *_: None,
@@ -207,9 +199,7 @@ def test_a_trial_that_is_no_number_names_its_sigma(bert):
 def test_a_given_start_is_constructed_from_without_trials(bert, given, sigma):
     config = ConstructConfig(anchors=6, steps=3, **given)
     found = construct_from(
-        bert.block,
-        bert.base,
-        bert.expert,
+        bert.task,
         start_of=_Starts(bert),
         config=config,
         on_step=lambda *_: None,

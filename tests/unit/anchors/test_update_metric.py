@@ -1,10 +1,16 @@
 """The metric of a layer's update: against its definition, and what it must not depend on."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
+from fda_core.anchors.config import ConstructConfig
+from fda_core.anchors.construct import construct, pose
+from fda_core.anchors.layer_task import LayerTask
 from fda_core.anchors.update_metric import root_of_update, update_gram
+from tests.support.layers import LayerPair, layer_pair
 
 WIDTH = 8
 
@@ -65,3 +71,57 @@ def test_without_an_update_of_such_matrices_there_is_no_metric(changed: str | No
     base = _layer(0)
     expert = {**base, changed: _layer(1)[changed]} if changed else base
     assert root_of_update(base, expert, width=WIDTH) is None
+
+
+@pytest.fixture(scope="module")
+def bert() -> LayerPair:
+    return layer_pair("bert")
+
+
+def test_a_problem_has_the_metric_that_is_asked_for(bert: LayerPair) -> None:
+    plain = pose(bert.task, config=ConstructConfig(optimiser="muon"))
+    asked = pose(bert.task, config=ConstructConfig(optimiser="muon", metric="update"))
+    assert plain is not None
+    assert asked is not None
+    assert plain.metric_root is None
+    expected = root_of_update(bert.base, bert.expert, width=16)
+    assert torch.equal(asked.metric_root, expected)
+
+
+def test_the_metric_is_of_matrices_as_outputs_by_inputs() -> None:
+    """Kept the other way round and named so, they give the same metric."""
+    config = ConstructConfig(optimiser="muon", metric="update")
+    base, expert = _layer(0), _layer(1)
+    kept = LayerTask(block=_Nothing(), base=base, expert=expert, width=WIDTH)
+    turned = LayerTask(
+        block=_Nothing(),
+        base={**base, "up": base["up"].T, "down": base["down"].T},
+        expert={**expert, "up": expert["up"].T, "down": expert["down"].T},
+        width=WIDTH,
+        transposed={"up", "down"},
+    )
+    roots = [pose(task, config=config).metric_root for task in (kept, turned)]
+    torch.testing.assert_close(*roots)
+
+
+class _Nothing:
+    """A block that nobody calls."""
+
+    insensitive: frozenset[str] = frozenset()
+
+
+def test_construction_moves_in_the_metric(bert: LayerPair) -> None:
+    """An update that reads one direction lets the anchors move along it alone."""
+    numbers = torch.Generator().manual_seed(6)
+    along = torch.randn(16, generator=numbers, dtype=torch.float64)
+    along /= along.norm()
+    name = "intermediate.dense.weight"
+    up = torch.outer(torch.ones(len(bert.base[name]), dtype=torch.float64), along)
+    task = replace(bert.task, expert={**bert.base, name: bert.base[name] + 0.1 * up})
+    start = torch.randn(6, 5, 16, generator=numbers, dtype=torch.float64)
+    config = ConstructConfig(anchors=6, steps=4, optimiser="muon", metric="update")
+    made = construct(task, start, config=config, on_step=lambda *_: None)
+    assert made is not None
+    moved = (made.anchors - start).flatten(0, -2)
+    assert moved.any()
+    torch.testing.assert_close(moved, torch.outer(moved @ along, along), rtol=0, atol=1e-7)

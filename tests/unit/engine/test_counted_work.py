@@ -63,7 +63,7 @@ def anchors(rows: Rows, width: int = WIDTHS["width"]) -> Tensor:
 
 def step_of(layer: SizedLayer, rows: Rows, *, microbatch: int | None) -> Callable[[], object]:
     config = ConstructConfig(anchors=rows.anchors, microbatch=microbatch)
-    problem = pose(layer.block, layer.base, layer.expert, config=config)
+    problem = pose(layer.task, config=config)
     assert problem is not None
     x = anchors(rows).requires_grad_(True)
     return lambda: problem.loss_and_gradient(x)
