@@ -78,13 +78,14 @@ def merge(
 ) -> Merged:
     """Return a merge by a recipe's method, run unless the cache has its result.
 
-    With `again` the model is merged once more where its weights were dropped.
+    With `again` weights that were dropped are made once more; the result stays as it is. Raises
+    `RuntimeError` if they are others than before.
     """
-    if again:
-        (_folder(method, models, seed=seed, cache=cache) / RESULT).unlink(missing_ok=True)
     is_fda = method["name"] == "fda"
     construction = _construct(method, models, seed=seed, cache=cache) if is_fda else None
     found = _merge(method, models, seed=seed, cache=cache, constructs=False)
+    if again and not (found.folder / OUTPUT).exists():
+        _make_again(found, cache / "workspace")
     return Merged(
         folder=found.folder / OUTPUT,
         weights=found.weights,
@@ -155,6 +156,16 @@ def _merge(
         cost=Cost(**said["cost"]),
         alignment=said["alignment"],
     )
+
+
+def _make_again(found: _Ran, workspace: Path) -> None:
+    output = found.folder / OUTPUT
+    _command(found.folder / RECIPE, output, workspace)
+    weights = digest_of(output)
+    if weights != found.weights:
+        raise RuntimeError(
+            f"{output} has weights {weights}, {found.weights} before; remove {found.folder}"
+        )
 
 
 def _folder(method: Mapping[str, Any], models: Models, *, seed: int, cache: Path) -> Path:
