@@ -6,80 +6,44 @@ a reason: it was never looked at, something of it finished or came back, Redis w
 messages seem lost, or a minute has passed.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from threading import Event, Lock
 from typing import Any
 
 import structlog
-from sqlalchemy.orm import Session
 
-from api.control import records, repository, unit_changes
+from api.control import repository, unit_changes
+from api.control.cancelling import Cancelling
+from api.control.losses import Losses
 from api.control.metrics import ControlMetrics
 from api.control.outcome import Outcomes, end_job
-from api.control.planner import message_of
 from api.control.plans import Plans
-from api.control.queue import Message, UnitQueue
+from api.control.pokes import Pokes
+from api.control.queue import UnitQueue
+from api.control.records import finish_if_published
 from api.control.redis_state import Look, RedisState
 from api.control.repository import JobFacts
+from api.control.sending import RESEND_SECONDS, Sending
 from api.control.telling import locked
 from api.control.unit_changes import OPEN
 from api.db.session import Database
-from api.db.tables import AttemptRow, UnitRow
-from api.ids import new_id
-from api.jobs.transitions import add_log
 from fda_core.contract.artifacts import UnitRecord
 from fda_core.contract.plan import Plan
 from fda_core.contract.service.messages import ErrorReport
 from fda_core.contract.service.states import JobState, UnitState
 from fda_core.engine.journal import Journal
-from fda_core.engine.plan import is_published
-from fda_core.engine.publishing import finish_publishing
-from fda_core.errors import FdaError, InternalError, WorkerDied
+from fda_core.errors import FdaError, InternalError
 
 PASS_SECONDS = 1.0
 SOON_SECONDS = 0.1
 LOOK_SECONDS = 60.0
-RESEND_SECONDS = 10.0
-RESEND_ANYWAY_SECONDS = 600.0
 SUSPECT_SECONDS = 6.0
 """A unit that runs by the database and of which Redis knows nothing is given so long."""
 RECORDS_SECONDS = 10.0
 """While units run, the journal is listed at least so often."""
-STOP_GRACE_SECONDS = 1.0
-"""Between a worker's look for the order to stop and its lease."""
-LOSSES = 5
-"""A unit that takes so many workers with it is given up. Where machines are taken away at any
-moment, three of one long unit are lost by chance now and then."""
 
 _log = structlog.get_logger("fda.control.dispatcher")
-
-
-@dataclass
-class Pokes:
-    """Which jobs to look at soon: said by other loops, taken by the dispatcher."""
-
-    _jobs: set[str] = field(default_factory=set)
-    _event: Event = field(default_factory=Event)
-    _lock: Lock = field(default_factory=Lock)
-
-    def add(self, jobs: Iterable[str]) -> None:
-        """Have jobs looked at soon."""
-        with self._lock:
-            self._jobs.update(jobs)
-        self._event.set()
-
-    def take(self) -> set[str]:
-        """Return who was poked since."""
-        with self._lock:
-            jobs, self._jobs = self._jobs, set()
-            self._event.clear()
-        return jobs
-
-    def wait(self, seconds: float) -> bool:
-        """Wait for a poke, at most so long."""
-        return self._event.wait(seconds)
 
 
 @dataclass
@@ -116,6 +80,11 @@ class Dispatcher:
         self._clock = clock
         self._pokes = pokes
         self._metrics = metrics
+        self._cancelling = Cancelling(database, redis, plans, clock=clock)
+        self._losses = Losses(database, clock=clock)
+        self._sending = Sending(
+            database, redis, queue, workspace=plans.workspace, clock=clock, metrics=metrics
+        )
         self._memory: dict[str, Memory] = {}
         self._epoch: str | None = None
 
@@ -177,7 +146,7 @@ class Dispatcher:
         """Look after one job. What goes wrong with it is no other job's business."""
         try:
             if job.state is JobState.CANCELLING:
-                self._cancel(job, look)
+                self._cancelling.step(job, look)
                 return True
             lost = {u: t for u, t in look.taken.items() if (job.id, u) not in held}
             for unit, token in lost.items():
@@ -189,114 +158,23 @@ class Dispatcher:
             _log.warning("job_not_tended", job=job.id, code=problem.code, problem=problem.message)
         return True
 
-    # Cancelling
-
-    def _cancel(self, job: JobFacts, look: Look) -> None:
-        """End a job that was told to stop, once nobody works on it."""
-        if not look.stopping:
-            self._redis.stop(job.id)
-            return
-        with self._database.read() as session:
-            units = [line.id for line in repository.unit_lines(session, job.id)]
-        if units:
-            asked = datetime.fromisoformat(job.timestamps[JobState.CANCELLING.value])
-            if (self._clock() - asked).total_seconds() < STOP_GRACE_SECONDS:
-                return
-            if self._redis.leases([(job.id, unit) for unit in units]):
-                return
-        plan = self._plans.find(job.id, job.plan_digest)
-        won = plan is not None and self._is_published(plan)
-        if plan is not None and not won:
-            records.clean_staging(plan, self._plans.storage)
-        with self._database.write() as session:
-            now = repository.lock_job(session, job.id)
-            if now is None or now.state is not JobState.CANCELLING:
-                return
-            if won:
-                unit_changes.succeed(session, now, at=self._clock())
-            else:
-                end_job(session, now, JobState.CANCELLED)
-
-    def _is_published(self, plan: Plan) -> bool:
-        if not is_published(plan, self._plans.storage):
-            return False
-        finish_publishing(plan, self._plans.storage)
-        return True
-
-    # Lost workers
-
     def _lost_worker(self, job: JobFacts, unit: str, token: str) -> None:
         """See to a unit that was taken and whose lease ran out."""
         if not self._redis.is_lost(job.id, unit, token):
             return
         plan = self._plan(job)
         if unit == "publish":
-            if self._is_published(plan):
+            if finish_if_published(plan, self._plans.storage):
                 self._succeed(job)
                 return
         elif found := Journal(plan, self._plans.storage).find_all(among=[unit]):
             self._finish(job, found)
             self._redis.give_up(job.id, unit, token)
             return
-        with self._database.write() as session:
-            self._lose(session, job.id, unit, token, outcome="lost")
+        self._losses.note(job.id, unit, token, outcome="lost")
         self._redis.give_up(job.id, unit, token)
         self._metrics.leases_expired.inc()
         _log.warning("lease_expired", job=job.id, unit=unit, attempt=job.attempt, token=token)
-
-    def _lose(
-        self, session: Session, job_id: str, unit_id: str, token: str, *, outcome: str
-    ) -> None:
-        """Note that a try came to nothing, and end the job if that happens again and again."""
-        with locked(session, job_id) as job:
-            unit = repository.unit(session, job_id, unit_id)
-            if job is not None and unit is not None and job.state in OPEN:
-                self._count_loss(session, job, unit, token=token, outcome=outcome)
-
-    def _count_loss(
-        self, session: Session, job: JobFacts, unit: UnitRow, *, token: str, outcome: str
-    ) -> None:
-        moment = self._clock()
-        tried = repository.attempts(session, [token]).get(token)
-        if tried is None:
-            if unit.state == UnitState.DONE.value:
-                return
-            tried = AttemptRow(
-                id=new_id(),
-                job_id=job.id,
-                attempt=job.attempt,
-                unit=unit.id,
-                token=token,
-                worker="unknown",
-                outcome="running",
-                started_at=moment,
-            )
-            session.add(tried)
-        elif tried.outcome != "running":
-            return
-        tried.outcome, tried.finished_at = outcome, moment
-        session.flush()
-        if unit.state == UnitState.DONE.value or unit.token not in (None, token):
-            return
-        losses = repository.count_attempts(session, job.id, job.attempt, unit.id, "lost")
-        worker = tried.worker
-        reason = "Redis forgot who runs it"
-        if outcome == "lost":
-            reason = f"worker {worker} was lost ({losses} of {LOSSES} times)"
-        add_log(session, job.id, reason, level="warning", unit=unit.id, worker=worker)
-        if losses >= LOSSES:
-            problem = WorkerDied(
-                f"unit {unit.id}: {losses} workers ended without a word while they ran it",
-                hint=f"It needs {unit.memory_bytes} bytes by the plan: see whether the machines "
-                "ran out of memory, then retry the job.",
-                memory_bytes=unit.memory_bytes,
-            )
-            error = ErrorReport.model_validate(problem.as_dict())
-            unit_changes.fail(session, job, unit, error=error, at=moment)
-            return
-        unit_changes.put_back(job, unit, reason=reason, not_before=moment)
-
-    # A close look
 
     def _is_due(self, job: JobFacts, look: Look, *, wanted: bool) -> bool:
         seen = self._memory.get(job.id)
@@ -336,7 +214,7 @@ class Dispatcher:
             self._succeed(job)
             return
         self._notice_forgotten(job, look, lines=lines, seen=seen)
-        self._send(job, self._to_send(job, look, lines=lines, done=done, lengths=lengths))
+        self._sending.step(job, look, lines=lines, done=done, lengths=lengths)
         seen.looked, seen.units_done = moment, len(done)
 
     def _allow(self, job: JobFacts) -> None:
@@ -367,7 +245,8 @@ class Dispatcher:
         found = Journal(plan, self._plans.storage).find_all(among=open_units)
         if found:
             self._finish(job, found)
-        if open_units - set(found) <= {"publish"} and self._is_published(plan):
+        all_but_publish = open_units - set(found) <= {"publish"}
+        if all_but_publish and finish_if_published(plan, self._plans.storage):
             self._succeed(job)
             return True
         return bool(found)
@@ -418,73 +297,10 @@ class Dispatcher:
         }
         for (unit, token), since in list(suspects.items()):
             if moment - since >= timedelta(seconds=SUSPECT_SECONDS) and token is not None:
-                with self._database.write() as session:
-                    self._lose(session, job.id, unit, token, outcome="returned")
+                self._losses.note(job.id, unit, token, outcome="returned")
                 del suspects[unit, token]
                 self._pokes.add([job.id])
         seen.suspects = suspects
-
-    # Sending
-
-    def _to_send(
-        self,
-        job: JobFacts,
-        look: Look,
-        *,
-        lines: Sequence[Any],
-        done: set[str],
-        lengths: Mapping[str, int],
-    ) -> list[Message]:
-        moment = self._clock()
-        open_lines = [
-            line
-            for line in lines
-            if line.state in (UnitState.PENDING.value, UnitState.READY.value)
-            and line.id not in look.taken
-            and all(need in done for need in line.needs)
-            and (line.not_before is None or line.not_before <= moment)
-        ]
-        if not open_lines:
-            return []
-        sent = self._redis.sent(job.id)
-        messages = []
-        on_their_way = []
-        for line in open_lines:
-            message = message_of(
-                job,
-                line.id,
-                device=job.device or line.queue,
-                queue=line.queue,
-                workspace=self._plans.workspace,
-                microbatch=line.microbatch,
-                again=line.tries > 0 or line.not_before is not None,
-            )
-            at = sent.get(line.id)
-            age = None if at is None else moment.timestamp() - at
-            if line.not_before is not None or _seems_lost(
-                age, waiting=lengths.get(message.list_key, 0)
-            ):
-                messages.append(message)
-                if line.not_before is None and at is not None:
-                    self._metrics.resent.labels(line.queue).inc()
-                    _log.info("unit_resent", job=job.id, unit=line.id, attempt=job.attempt)
-            elif line.state == UnitState.PENDING.value:
-                on_their_way.append(line.id)
-        if on_their_way:
-            self._mark_ready(job, on_their_way)
-        return messages
-
-    def _send(self, job: JobFacts, messages: Sequence[Message]) -> None:
-        if not messages or job.state not in OPEN:
-            return
-        self._queue.send(messages)
-        self._mark_ready(job, [message.body.unit for message in messages])
-
-    def _mark_ready(self, job: JobFacts, units: Sequence[str]) -> None:
-        with self._database.write() as session:
-            now = repository.lock_job(session, job.id)
-            if now is not None and now.attempt == job.attempt and now.state in OPEN:
-                repository.mark_ready(session, job.id, units)
 
     def _plan(self, job: JobFacts) -> Plan:
         plan = self._plans.find(job.id, job.plan_digest)
@@ -505,10 +321,3 @@ class Dispatcher:
                     )
             raise error
         return plan
-
-
-def _seems_lost(age: float | None, *, waiting: int) -> bool:
-    """Say whether a unit's message is not on its way: `age` since it was sent, None if never."""
-    if age is None or age >= RESEND_ANYWAY_SECONDS:
-        return True
-    return age >= RESEND_SECONDS and waiting == 0
