@@ -9,11 +9,12 @@ from datetime import datetime
 import structlog
 
 from api.control.clock import Clock, Hook
+from api.control.devices import Devices
 from api.control.dispatcher import PASS_SECONDS, SOON_SECONDS, Dispatcher
 from api.control.leader import RENEW_SECONDS, Leader, new_holder
 from api.control.metrics import ControlMetrics, look_at, timed
 from api.control.outcome import Outcomes
-from api.control.planner import Devices, Planner
+from api.control.planner import Planner
 from api.control.plans import Plans
 from api.control.pokes import Pokes
 from api.control.projector import Projector

@@ -6,33 +6,32 @@ next. What a job claims (its output) is settled in the transaction that makes it
 
 import random
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from time import perf_counter
-from typing import Any
 
 import structlog
 from sqlalchemy.orm import Session
 
 from api.control import records, repository, unit_changes
+from api.control.devices import Devices
 from api.control.metrics import DROPPED, PLANNED, PUT_OFF, REFUSED, ControlMetrics
 from api.control.outcome import end_job, job_file
+from api.control.planned_rows import planned_columns, unit_rows
 from api.control.plans import Plans
-from api.control.queue import Message, UnitQueue
+from api.control.queue import UnitQueue, message_of
 from api.control.redis_state import RedisState
 from api.control.repository import JobFacts
 from api.db.session import Database
 from api.db.tables import JobRow
 from api.jobs.transitions import add_event, add_log, move
 from api.plans.estimate import seconds_of, speeds
-from api.plans.summary import summary_of
 from api.tracing import Tracing
 from fda_core.contract.artifacts import UnitRecord
-from fda_core.contract.plan import Plan, Unit
+from fda_core.contract.plan import Plan
 from fda_core.contract.service import names
-from fda_core.contract.service.messages import ErrorReport, TryUnit
-from fda_core.contract.service.states import JobState, UnitState
+from fda_core.contract.service.messages import ErrorReport
+from fda_core.contract.service.states import JobState
 from fda_core.contract.uris import inside, scheme
 from fda_core.engine.journal import Journal
 from fda_core.engine.plan import check_can_write, is_published, make_plan
@@ -48,26 +47,6 @@ OUTPUTS = "outputs"
 """Note whose lock settles who gets an output."""
 
 _log = structlog.get_logger("fda.control.planner")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Devices:
-    """Which queue a job's layers go to: `device` is a queue, or auto."""
-
-    device: str
-    gpu_memory_bytes: int
-
-    def choose(self, plan: Plan, served: Callable[[], set[str]]) -> str:
-        """Return the queue: what is set; else a GPU if a worker serves one, by memory needed."""
-        if self.device != "auto":
-            return self.device
-        queues = served()
-        needed = max(unit.memory_bytes for unit in plan.units)
-        if names.GPU_LARGE in queues and (
-            needed > self.gpu_memory_bytes or names.GPU not in queues
-        ):
-            return names.GPU_LARGE
-        return names.GPU if names.GPU in queues else names.CPU
 
 
 class _NotMine(Exception):
@@ -336,98 +315,6 @@ class Planner:
         with self._database.write() as session:
             repository.lock_job(session, job.id)
             repository.mark_ready(session, job.id, [unit.id for unit in ready])
-
-
-def message_of(
-    job: JobFacts,
-    unit: str,
-    *,
-    device: str,
-    queue: str,
-    workspace: str,
-    microbatch: int | None = None,
-    again: bool = False,
-) -> Message:
-    """Return the message that has a unit tried."""
-    body = TryUnit(
-        job=job.id,
-        unit=unit,
-        attempt=job.attempt,
-        plan=names.plan_file(workspace, job.id),
-        device=device,
-        priority=job.priority,
-        microbatch=microbatch,
-        trace=dict(job.trace),
-    )
-    return Message(body=body, queue=queue, again=again)
-
-
-def planned_columns(
-    plan: Plan,
-    *,
-    done: Mapping[str, UnitRecord],
-    device: str,
-    seconds_estimate: float | None = None,
-) -> dict[str, Any]:
-    """Return the columns of a job that its plan gives."""
-    finished = [unit for unit in plan.units if unit.id in done]
-    return {
-        "resolved": plan.recipe.model_dump(mode="json", by_alias=True),
-        "method": plan.recipe.method.name,
-        "base": plan.recipe.base,
-        "output": plan.output,
-        "plan": summary_of(plan, seconds_estimate=seconds_estimate).model_dump(mode="json"),
-        "plan_digest": plan.digest,
-        "device": device,
-        "error": None,
-        "stage": next((u.kind for u in plan.units if u.id not in done), None),
-        "units_total": len(plan.units),
-        "units_done": len(finished),
-        "bytes_total": sum(_bytes(unit) for unit in plan.units),
-        "bytes_done": sum(_bytes(unit) for unit in finished),
-        "progress": {},
-    }
-
-
-def _bytes(unit: Unit) -> int:
-    return unit.read_bytes + unit.write_bytes
-
-
-def unit_rows(
-    plan: Plan, *, done: Mapping[str, UnitRecord], device: str, moment: datetime
-) -> Sequence[dict[str, Any]]:
-    """Return the rows of a plan's units; what has a record is done. Cached ones compute nothing."""
-    rows = []
-    for place, unit in enumerate(plan.units):
-        record = done.get(unit.id)
-        rows.append(
-            {
-                "job_id": plan.job_id,
-                "id": unit.id,
-                "place": place,
-                "kind": unit.kind,
-                "state": (UnitState.DONE if record else UnitState.PENDING).value,
-                "layer": unit.layer,
-                "expert": unit.expert,
-                "shard": unit.shard,
-                "needs": list(unit.needs),
-                "tries": 0,
-                "source": "journal" if record else None,
-                "worker": record.worker if record else None,
-                "device": record.device if record else None,
-                "seconds": record.cost.seconds if record else None,
-                "step": unit.steps if record else 0,
-                "steps": unit.steps,
-                "read_bytes": unit.read_bytes,
-                "write_bytes": unit.write_bytes,
-                "moved_bytes": _bytes(unit) if record else 0,
-                "memory_bytes": unit.memory_bytes,
-                "flops": 0 if unit.cached else unit.flops,
-                "queue": names.queue_of(unit, device=device),
-                "finished_at": moment if record else None,
-            }
-        )
-    return rows
 
 
 def _check_absolute(address: str | None) -> None:

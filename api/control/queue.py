@@ -7,6 +7,7 @@ from datetime import datetime
 from celery import Celery
 
 from api.control.redis_state import RedisState
+from api.control.repository import JobFacts
 from fda_core.contract.service import names
 from fda_core.contract.service.broker import broker_options, queue_key
 from fda_core.contract.service.messages import TryUnit
@@ -44,6 +45,30 @@ class Message:
     def list_key(self) -> str:
         """Return the Redis list that the message goes to."""
         return queue_key(self.queue, self.priority)
+
+
+def message_of(
+    job: JobFacts,
+    unit: str,
+    *,
+    device: str,
+    queue: str,
+    workspace: str,
+    microbatch: int | None = None,
+    again: bool = False,
+) -> Message:
+    """Return the message that has a unit tried."""
+    body = TryUnit(
+        job=job.id,
+        unit=unit,
+        attempt=job.attempt,
+        plan=names.plan_file(workspace, job.id),
+        device=device,
+        priority=job.priority,
+        microbatch=microbatch,
+        trace=dict(job.trace),
+    )
+    return Message(body=body, queue=queue, again=again)
 
 
 class UnitQueue:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from api.control import repository
-from api.control.planner import planned_columns, unit_rows
+from api.control.planned_rows import planned_columns, unit_rows
 from api.control.plans import Plans
 from api.db.session import Database
 from api.db.tables import AttemptRow, EventRow, JobRow

@@ -8,8 +8,7 @@ import structlog
 
 from api.control import repository
 from api.control.metrics import ControlMetrics
-from api.control.planner import message_of
-from api.control.queue import Message, UnitQueue
+from api.control.queue import Message, UnitQueue, message_of
 from api.control.redis_state import Look, RedisState
 from api.control.repository import JobFacts
 from api.control.unit_changes import OPEN
