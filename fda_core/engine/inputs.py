@@ -4,7 +4,7 @@ Nothing is skipped: a tensor is shared, set aside as a head, left out by a state
 the reason for a refusal.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from fda_core.engine.adapter_targets import (
     low_rank_updates,
     updated_heads,
 )
+from fda_core.engine.config_differences import check_function, tuned_differences
 from fda_core.engine.vocabulary import HINT as VOCABULARY_HINT
 from fda_core.engine.vocabulary import rows_differ, rows_note
 from fda_core.errors import (
@@ -200,6 +201,7 @@ def _match(expert: Expert, found: Opened, matched: Matched) -> PlannedExpert:
     """Return the expert with its names mapped to the base's, or refuse it."""
     base = matched.base
     _same_model(base, found)
+    matched.warnings.extend(_tuned_otherwise(base, found))
     if found.pinned.prefix != base.pinned.prefix:
         matched.notes.append(_prefix_note(base, found))
     _check_expert_layers(base, found)
@@ -254,24 +256,19 @@ def _same_model(base: Opened, found: Opened) -> None:
                     expert=found.whose,
                     key=key,
                 )
-        _same_function(ours, theirs, found.whose)
+        check_function(ours, theirs, whose=found.whose)
 
 
-_SHAPE_THE_FUNCTION = ("num_attention_heads", "n_heads", "num_key_value_heads", "head_dim")
-_BEND_THE_FUNCTION = ("hidden_act", "hidden_activation", "activation", "activation_function")
+def _tuned_otherwise(base: Opened, found: Opened) -> Iterator[str]:
+    ours, theirs = (_views(base.family, each.pinned.config) for each in (base, found))
+    for one, other in zip(ours, theirs, strict=True):
+        for difference in tuned_differences(one, other):
+            yield f"{found.whose}: its config has {difference}; the output gets the base's"
 
 
-def _same_function(ours: Mapping[str, Any], theirs: Mapping[str, Any], whose: str) -> None:
-    """Refuse an expert whose layers compute something else with the same tensors."""
-    for key in (*_SHAPE_THE_FUNCTION, *_BEND_THE_FUNCTION):
-        if key in ours and key in theirs and ours[key] != theirs[key]:
-            raise NotSameBase(
-                f"expert {whose!r} has {key} {theirs[key]!r}, the base has {ours[key]!r}: the "
-                "same weights mean another function there",
-                hint="Correct the config.json that is wrong, or choose another base.",
-                expert=whose,
-                key=key,
-            )
+def _views(family: Family, config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return a config as each tower sees it, or as it is where no towers are known."""
+    return [tower.settings(config) for tower in family.towers] or [config]
 
 
 def _check_expert_layers(base: Opened, found: Opened) -> None:

@@ -238,3 +238,12 @@ def test_anchors_are_not_reused_under_other_positions(tmp_path: Path) -> None:
     models.merge(fda_method(), "third")
     rows = models.document("merge_metrics", "third")["units"]
     assert {row["source"] for row in rows if row["kind"] == "construct"} == {"run"}
+
+
+def test_an_expert_with_other_positions_is_warned_of(tmp_path: Path) -> None:
+    models = Models(tmp_path, "llama")
+    models.change_config("a", rope_parameters={"rope_type": "default", "rope_theta": 5.0})
+    models.merge({"name": "task_arithmetic"})
+    (warning,) = models.document("merge_manifest")["warnings"]
+    assert warning.startswith("a: its config has rope's rope_theta 5.0, the base ")
+    assert warning.endswith("; the output gets the base's")

@@ -1,0 +1,80 @@
+"""What the configs of a base and an expert say of the function their equal tensors stand for."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fda_core.errors import NotSameBase
+
+Settings = Mapping[str, Any]
+
+SHAPE = ("num_attention_heads", "n_heads", "num_key_value_heads", "head_dim")
+BEND = ("hidden_act", "hidden_activation", "activation", "activation_function")
+TUNED = (
+    "attention_multiplier",
+    "attn_logit_softcapping",
+    "embedding_multiplier",
+    "final_logit_softcapping",
+    "layer_norm_eps",
+    "layer_norm_epsilon",
+    "layer_types",
+    "logits_scaling",
+    "partial_rotary_factor",
+    "query_pre_attn_scalar",
+    "residual_multiplier",
+    "rms_norm_eps",
+    "rope_local_base_freq",
+    "scale_embedding",
+    "sliding_window",
+    "tie_word_embeddings",
+    "use_sliding_window",
+)
+"""Settings that bend the function a little, and that a fine-tune may have been given."""
+
+
+def check_function(base: Settings, expert: Settings, *, whose: str) -> None:
+    """Refuse an expert whose layers compute something else with the same tensors."""
+    for key in (*SHAPE, *BEND):
+        if key in base and key in expert and base[key] != expert[key]:
+            raise NotSameBase(
+                f"expert {whose!r} has {key} {expert[key]!r}, the base has {base[key]!r}: the "
+                "same weights mean another function there",
+                hint="Correct the config.json that is wrong, or choose another base.",
+                expert=whose,
+                key=key,
+            )
+
+
+def tuned_differences(base: Settings, expert: Settings) -> list[str]:
+    """Return what an expert was tuned with and the base, whose config the output gets, was not.
+
+    A key that only one of them has is no difference: the other may leave out its default.
+    """
+    said = [
+        f"{key} {expert[key]!r}, the base {base[key]!r}"
+        for key in TUNED
+        if key in base and key in expert and base[key] != expert[key]
+    ]
+    ours, theirs = _rope(base), _rope(expert)
+    if ours and theirs and ours != theirs:
+        keys = sorted(key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))
+        said += [f"rope's {key} {theirs.get(key)!r}, the base {ours.get(key)!r}" for key in keys]
+    return said
+
+
+def _rope(settings: Settings) -> dict[str, Any]:
+    """Return the rotary embedding's parameters, whichever way they are written; {} without any.
+
+    Older configs have rope_theta and rope_scaling (with `type`), newer ones rope_parameters.
+    """
+    given = settings.get("rope_parameters")
+    if not isinstance(given, Mapping):
+        if "rope_theta" not in settings:
+            return {}
+        scaling = settings.get("rope_scaling")
+        given = {
+            "rope_theta": settings["rope_theta"],
+            **(scaling if isinstance(scaling, Mapping) else {}),
+        }
+    found = {key: value for key, value in given.items() if key != "type"}
+    found["rope_type"] = given.get("rope_type", given.get("type", "default"))
+    return found
