@@ -1,33 +1,12 @@
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from fda_core.contract.plan import Plan
 from fda_core.engine import cache_alias
 from fda_core.engine.lowered import lowered, microbatch_of
-from fda_core.engine.plan import make_plan
-from fda_core.engine.recipes import recipe_of
 from fda_core.methods.fda import Fda
 from fda_core.methods.registry import resolve
-from fda_core.storage.resolve import storages
-from tests.support.checkpoints import RecipeFile
-from tests.support.workers import save_models
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_models(tmp_path_factory.mktemp("models"))
-
-
-def plan(models: Path, method: Any) -> Plan:
-    recipe = RecipeFile(
-        base=models / "base",
-        experts={name: models / name for name in "ab"},
-        output=models / "out",
-        method=method,
-    )
-    return make_plan(recipe_of(recipe.document()), storages(), cwd="/")
+from tests.support.plans import plan_of
 
 
 def fda(**construct: Any) -> dict[str, Any]:
@@ -41,14 +20,14 @@ def settings(plan: Plan) -> dict[str, object]:
 
 
 def test_a_unit_holds_all_anchors_at_once_unless_told_otherwise(models: Path) -> None:
-    made = plan(models, fda())
+    made = plan_of(models, fda())
     assert microbatch_of(made, made.units[0]) == 6
-    made = plan(models, fda(microbatch=4))
+    made = plan_of(models, fda(microbatch=4))
     assert microbatch_of(made, made.units[0]) == 4
 
 
 def test_lowering_changes_the_microbatch_and_nothing_else(models: Path) -> None:
-    before = plan(models, fda())
+    before = plan_of(models, fda())
     unit = before.units[0]
     after = lowered(before, unit, microbatch=2)
     assert microbatch_of(before, after) == 2
@@ -57,11 +36,11 @@ def test_lowering_changes_the_microbatch_and_nothing_else(models: Path) -> None:
 
 
 def test_the_cache_tells_recipes_apart_that_differ_in_their_microbatch(models: Path) -> None:
-    assert settings(plan(models, fda(microbatch=2))) != settings(plan(models, fda()))
+    assert settings(plan_of(models, fda(microbatch=2))) != settings(plan_of(models, fda()))
 
 
 def test_what_constructs_nothing_stays_as_it_is(models: Path) -> None:
-    linear = plan(models, "linear")
+    linear = plan_of(models, "linear")
     assert lowered(linear, linear.units[0], microbatch=1) is linear.units[0]
-    with_fda = plan(models, fda())
+    with_fda = plan_of(models, fda())
     assert lowered(with_fda, with_fda.units[-1], microbatch=1) is with_fda.units[-1]

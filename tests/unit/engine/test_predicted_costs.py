@@ -1,24 +1,18 @@
 """Work into seconds, plans into stages."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fda_core.cli.show_costs import devices_for, duration
-from fda_core.contract.plan import Plan
 from fda_core.contract.rest.jobs import PlanView
 from fda_core.engine.costs.calibrate import this_processor
 from fda_core.engine.costs.devices import PRECISIONS, Device, Speeds, gpus
 from fda_core.engine.costs.stages import other_costs, stage_costs
 from fda_core.engine.costs.work import Work
 from fda_core.engine.cut import total
-from fda_core.engine.plan import make_plan
-from fda_core.engine.recipes import recipe_of
 from fda_core.errors import BadParameter
-from fda_core.storage.resolve import storages
-from tests.support.checkpoints import RecipeFile
-from tests.support.workers import save_models
+from tests.support.plans import plan_of
 
 SPEEDS = Speeds(
     products=1e9,
@@ -28,21 +22,6 @@ SPEEDS = Speeds(
     launch_seconds=1e-3,
     storage=1e5,
 )
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_models(tmp_path_factory.mktemp("models"))
-
-
-def plan(models: Path, method: Any) -> Plan:
-    recipe = RecipeFile(
-        base=models / "base",
-        experts={name: models / name for name in "ab"},
-        output=models / "out",
-        method=method,
-    )
-    return make_plan(recipe_of(recipe.document()), storages(), cwd="/")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +72,7 @@ def test_half_precision_and_float64_take_their_own_rates() -> None:
 
 def test_stages_add_up_to_the_plan(models: Path) -> None:
     method = {"name": "fda", "start": "tsvm", "construct": {"anchors": 8, "steps": 5}}
-    made = plan(models, method)
+    made = plan_of(models, method)
     *stages, everything = stage_costs(made, gpus().values())
     assert [row.name for row in stages] == ["construct", "adapt", "merge", "publish"]
     assert everything.flops == sum(row.flops for row in stages) == total(made.units, "flops")
@@ -105,8 +84,8 @@ def test_stages_add_up_to_the_plan(models: Path) -> None:
 
 def test_more_steps_take_more_of_construction_alone(models: Path) -> None:
     settings = {"anchors": 8, "steps": 5}
-    short = plan(models, {"name": "fda", "construct": settings})
-    long = plan(models, {"name": "fda", "construct": {**settings, "steps": 10}})
+    short = plan_of(models, {"name": "fda", "construct": settings})
+    long = plan_of(models, {"name": "fda", "construct": {**settings, "steps": 10}})
     before, after = (
         {row.name: row.flops for row in stage_costs(made, [])} for made in (short, long)
     )
@@ -115,7 +94,7 @@ def test_more_steps_take_more_of_construction_alone(models: Path) -> None:
 
 
 def test_what_is_cached_is_not_constructed(models: Path) -> None:
-    made = plan(models, {"name": "fda", "construct": {"anchors": 8, "steps": 5}})
+    made = plan_of(models, {"name": "fda", "construct": {"anchors": 8, "steps": 5}})
     cached = [u.model_copy(update={"cached": u.kind == "construct"}) for u in made.units]
     found = stage_costs(made.model_copy(update={"units": tuple(cached)}), [])[0]
     assert (found.name, found.flops, found.read_bytes) == ("construct", 0, 0)
@@ -131,29 +110,23 @@ def test_what_is_cached_is_not_constructed(models: Path) -> None:
 def test_other_methods_are_reckoned_on_the_same_inputs(
     models: Path, method: str, others: list[str]
 ) -> None:
-    found = other_costs(plan(models, method), gpus().values())
+    found = other_costs(plan_of(models, method), gpus().values())
     assert [row.name for row in found] == others
-    own = {name: stage_costs(plan(models, name), gpus().values())[-1] for name in others}
+    own = {name: stage_costs(plan_of(models, name), gpus().values())[-1] for name in others}
     for row in found:
         assert row.flops == own[row.name].flops
         assert row.memory_bytes == own[row.name].memory_bytes
 
 
 def test_variations_of_the_recipe_are_no_part_of_another_method(models: Path) -> None:
-    recipe = RecipeFile(
-        base=models / "base",
-        experts={name: models / name for name in "ab"},
-        output=models / "out",
-        method={"name": "ties", "density": 0.2},
-    )
-    document = {**recipe.document(), "vary": [{"layers": [0, 0], "set": {"density": 0.5}}]}
-    made = make_plan(recipe_of(document), storages(), cwd="/")
+    vary = [{"layers": [0, 0], "set": {"density": 0.5}}]
+    made = plan_of(models, {"name": "ties", "density": 0.2}, vary=vary)
     assert made.settings
     assert [row.name for row in other_costs(made, [])] == ["task_arithmetic", "tsvm", "wudi"]
 
 
 def test_a_device_nobody_knows_is_refused_by_name(models: Path) -> None:
-    made = plan(models, "ties")
+    made = plan_of(models, "ties")
     assert [device.name for device in devices_for(["l4", "l4"], made)] == ["l4"]
     assert [device.name for device in devices_for(None, made)] == list(gpus())
     with pytest.raises(BadParameter, match="abacus"):
