@@ -33,6 +33,7 @@ from fda_core.errors import (
 )
 from fda_core.methods.base import Method
 from fda_core.methods.fda import Fda
+from fda_core.methods.fda_presets import adapt_rate
 from fda_core.methods.linear import normalized
 from fda_core.methods.registry import method_of
 from fda_core.storage.base import Storage
@@ -281,10 +282,11 @@ def _width(matched: Matched) -> int:
 
 
 def _adapt_rate(method: Fda, matched: Matched) -> float:
-    """Return the published rate: of coefficients, or of a text or image model's elements."""
-    if method.start is not None:
-        return 1e-2
-    return 5e-5 if matched.base.family.towers[0].tokens == "text" else 1e-5
+    return adapt_rate(
+        method.parameters.preset,
+        start=method.parameters.start.name,
+        reads=matched.base.family.towers[0].tokens,
+    )
 
 
 def _side_file_pins(matched: Matched, storage: Storage) -> dict[str, str]:

@@ -8,7 +8,7 @@ the start makes of them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator, model_validator
 
@@ -16,6 +16,7 @@ from fda_core.anchors.config import AdaptConfig, ConstructConfig
 from fda_core.checkpoints.layers import Scope
 from fda_core.contract.recipe import MethodSpec
 from fda_core.methods import base, registry
+from fda_core.methods.fda_presets import Preset, filled
 from fda_core.methods.lazy_torch import torch
 from fda_core.methods.task_arithmetic import TaskArithmetic
 from fda_core.methods.tensor_blocks import TensorBlocks
@@ -39,8 +40,18 @@ class FdaParameters(base.MethodParameters):
         description="What is fitted: the whole residual block, or its MLP alone, on anchors that "
         "are single rows; the paper's choice for language models, with 8192 anchors.",
     )
+    preset: Preset = Field(
+        default="published",
+        description="What construct and adapt are where they are left out: published, or quick, "
+        "which merges as well from a twentieth of the work.",
+    )
     construction: ConstructConfig = Field(default=ConstructConfig(), alias="construct")
     adaptation: AdaptConfig = Field(default=AdaptConfig(), alias="adapt")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset_fills_in(cls, given: Any) -> Any:
+        return filled(given) if isinstance(given, Mapping) else given
 
     @field_validator("start")
     @classmethod
@@ -52,9 +63,11 @@ class FdaParameters(base.MethodParameters):
         return spec
 
     @model_validator(mode="after")
-    def _rows_have_no_tokens(self) -> FdaParameters:
+    def _rows_are_no_layers_input(self) -> FdaParameters:
         if self.scope == "mlp" and self.construction.tokens is not None:
             raise ValueError("construct.tokens is for scope: layer; an MLP's anchors are rows")
+        if self.scope == "mlp" and self.preset == "quick":
+            raise ValueError("preset: quick is for scope: layer; it was never measured on rows")
         return self
 
 

@@ -1,4 +1,4 @@
-"""The paper's settings and those the README recommends, on whole models: what each costs and gives.
+"""FDA's presets on whole models: what the paper's settings and the quick ones cost and give.
 
     python -m tests.bench.vision.published [--cache bench-output/vision] [--part test]
 
@@ -50,11 +50,11 @@ OURS: Mapping[str, Any] = {
 }
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "published": PUBLISHED,
-    "recommended": {
+    "quick": {
         "construct": {**OURS, "cosine": "layer", "steps": 40},
         "adapt": dict(ADAPT_BASE),
     },
-    "recommended, per_tensor, 200 steps": {
+    "quick, but per_tensor and 200 steps": {
         "construct": {**OURS, "steps": 200},
         "adapt": dict(ADAPT_BASE),
     },

@@ -1,18 +1,15 @@
 """The comparison with the published settings: what is compared, and what is said of it."""
 
-import re
-from pathlib import Path
-
 import pytest
-import yaml
 
 from fda_core.anchors.config import AdaptConfig, ConstructConfig
+from fda_core.methods.fda import FdaParameters
+from fda_core.methods.fda_presets import adapt_rate
 from tests.bench.vision import published
 from tests.bench.vision.published import SETTINGS, TASKS
 from tests.unit.bench import vision_rows
 from tests.unit.bench.vision_rows import IMAGES
 
-README = Path(__file__).parents[3] / "README.md"
 GROUPS = dict.fromkeys(TASKS)
 
 
@@ -33,13 +30,13 @@ def test_the_published_settings_are_the_papers():
     assert (adapt.learning_rate, adapt.epochs, adapt.schedule) == (1e-5, 100, "constant")
 
 
-def test_the_recommended_settings_are_the_readmes():
-    block = re.search(r"Settings that cost.*?```yaml\n(.*?)```", README.read_text(), re.DOTALL)
-    assert block is not None
-    said = yaml.safe_load(block[1])
-    settings = SETTINGS["recommended"]
-    size = {key: published.SIZE[key] for key in ("anchors", "tokens")}
-    assert settings == {"construct": {**size, **said["construct"]}, "adapt": said["adapt"]}
+def test_the_quick_settings_are_the_presets():
+    filled_in = FdaParameters.model_validate({"preset": "quick", "construct": published.SIZE})
+    settings = SETTINGS["quick"]
+    assert ConstructConfig(**settings["construct"]) == filled_in.construction
+    rate = adapt_rate("quick", start="base", reads="image")
+    expected = filled_in.adaptation.model_copy(update={"learning_rate": rate})
+    assert AdaptConfig(**settings["adapt"]) == expected
 
 
 def test_differences_are_to_the_published_row():

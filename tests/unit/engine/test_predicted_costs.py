@@ -168,3 +168,13 @@ def test_an_answer_of_an_older_service_is_read() -> None:
         plan=[],
     )
     assert view.stages == view.other_methods == []
+
+
+def test_a_preset_is_planned_and_written_out(models: Path) -> None:
+    made = plan_of(models, {"name": "fda", "preset": "quick"})
+    said = made.recipe.method.parameters
+    assert (said["construct"]["optimiser"], said["construct"]["steps"]) == ("muon", 40)
+    assert said["adapt"]["learning_rate"] == pytest.approx(5e-4)
+    assert {unit.steps for unit in made.units if unit.kind == "construct"} == {40}
+    again = plan_of(models, {"name": "fda", **said})
+    assert again.recipe.method == made.recipe.method
