@@ -15,15 +15,10 @@ SEEDS = (0, 1, 2)
 RANDOM = frozenset({"dare_linear", "dare_ties", "della", "della_linear", "fda"})
 """Methods whose result depends on the seed."""
 
-CONSTRUCT: Mapping[str, Any] = {
-    "anchors": 64,
-    "tokens": 5,
-    "init": "spectral",
-    "optimiser": "muon",
-    "steps": 100,
-}
-"""A hundredth of what the published settings take here: 5 tokens are a third of the images' 17,
-for which the base's config (518 pixels) would have 1370."""
+SIZE: Mapping[str, Any] = {"anchors": 64, "tokens": 5}
+"""5 tokens are a third of the images' 17; the base's config (518 pixels) would have 1370."""
+CONSTRUCT: Mapping[str, Any] = {**SIZE, "init": "spectral", "optimiser": "muon", "steps": 100}
+"""A hundredth of what the published settings take here."""
 METRIC: Mapping[str, Any] = {**CONSTRUCT, "metric": "update"}
 """The same steps, in our own metric."""
 WHOLE: Mapping[str, Any] = {**METRIC, "cosine": "layer"}
@@ -78,7 +73,8 @@ def contenders(experts: int, *, fda_seeds: Sequence[int] = SEEDS) -> list[Conten
         for title, construct in (("fda (update)", METRIC), ("fda (update, layer)", WHOLE))
         for start in STARTS
     ]
-    return [BASE, *plain, *scaled, *fda, *ours, INDIVIDUAL]
+    quick = [_quick_from(start) for start in ("base", {"name": "iwudi", **FULL})]
+    return [BASE, *plain, *scaled, *fda, *ours, *quick, INDIVIDUAL]
 
 
 def left_out(experts: int) -> dict[str, str]:
@@ -105,8 +101,24 @@ def fda_from(
         "construct": dict(construct),
         "adapt": dict(adapt or _adapt_from(start)),
     }
-    name = start if isinstance(start, str) else f"{start['name']}, full"
-    return Contender(name=f"{title} from {name}", group="fda", method=method, seeds=seeds)
+    return Contender(
+        name=f"{title} from {_name_of(start)}", group="fda", method=method, seeds=seeds
+    )
+
+
+def _quick_from(start: str | Mapping[str, Any]) -> Contender:
+    """Return FDA with the preset as users name it, and as many anchors as the others have."""
+    method = {
+        "name": "fda",
+        "start": start if isinstance(start, str) else dict(start),
+        "preset": "quick",
+        "construct": dict(SIZE),
+    }
+    return Contender(name=f"fda (quick) from {_name_of(start)}", group="fda", method=method)
+
+
+def _name_of(start: str | Mapping[str, Any]) -> str:
+    return start if isinstance(start, str) else f"{start['name']}, full"
 
 
 def _adapt_from(start: str | Mapping[str, Any]) -> Mapping[str, Any]:

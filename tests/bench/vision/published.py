@@ -23,7 +23,7 @@ from typing import Any
 from tests.bench.vision.ablations import among
 from tests.bench.vision.appearing import write_text
 from tests.bench.vision.catalogue import DEFAULT_CACHE
-from tests.bench.vision.contenders import ADAPT_BASE, Contender
+from tests.bench.vision.contenders import ADAPT_BASE, SIZE, Contender
 from tests.bench.vision.evaluate import groups_of
 from tests.bench.vision.results import FORMAT, Row, cost_of, machine
 from tests.bench.vision.run import Suite, prepare, row_of
@@ -36,8 +36,6 @@ from tests.bench.vision.uncertainty import (
 )
 
 TASKS = ("fashion", "icons")
-SIZE: Mapping[str, Any] = {"anchors": 64, "tokens": 5}
-"""Of the anchors, in all rows: the published 1370 tokens are the config's, not these images'."""
 PUBLISHED: Mapping[str, Any] = {
     "construct": {**SIZE, "init": "weight", "optimiser": "adamw", "steps": 1200},
     "adapt": {"learning_rate": 1e-5, "epochs": 100, "batch": 128},

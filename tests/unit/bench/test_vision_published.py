@@ -6,6 +6,7 @@ from fda_core.anchors.config import AdaptConfig, ConstructConfig
 from fda_core.methods.fda import FdaParameters
 from fda_core.methods.fda_presets import adapt_rate
 from tests.bench.vision import published
+from tests.bench.vision.contenders import SIZE
 from tests.bench.vision.published import SETTINGS, TASKS
 from tests.unit.bench import vision_rows
 from tests.unit.bench.vision_rows import IMAGES
@@ -31,7 +32,7 @@ def test_the_published_settings_are_the_papers():
 
 
 def test_the_quick_settings_are_the_presets():
-    filled_in = FdaParameters.model_validate({"preset": "quick", "construct": published.SIZE})
+    filled_in = FdaParameters.model_validate({"preset": "quick", "construct": SIZE})
     settings = SETTINGS["quick"]
     assert ConstructConfig(**settings["construct"]) == filled_in.construction
     rate = adapt_rate("quick", start="base", reads="image")
