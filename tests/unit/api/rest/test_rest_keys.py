@@ -115,7 +115,17 @@ def test_keys_are_listed_in_pages(rest: Rest):
     assert set(made) < set(found)
 
 
-@pytest.mark.parametrize("change", [{"role": "root"}, {"name": ""}, {"team": "a\0b"}, {"x": 1}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"role": "root"},
+        {"name": ""},
+        {"team": "a\0b"},
+        {"x": 1},
+        {"expires_at": "9999-12-31T23:59:59-23:00"},
+        {"expires_at": "0001-01-01T00:00:00+23:00"},
+    ],
+)
 def test_an_odd_key_is_refused(rest: Rest, change: dict[str, object]):
     problem(rest.admin.post("/v1/keys", json={**WANTED, **change}), 422, "invalid_request")
 
