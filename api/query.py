@@ -13,6 +13,8 @@ from api.requests import route_path
 from fda_core.contract.rest.base import FieldProblem
 
 REST = "/v1/"
+PAGING = frozenset({"limit", "cursor"})
+"""Any list may be asked for in pages, so that one reader serves all; some are always whole."""
 
 
 async def only_known_parameters(request: Request) -> None:
@@ -20,7 +22,7 @@ async def only_known_parameters(request: Request) -> None:
     if not request.query_params or not request.url.path.startswith(REST):
         return
     known = _parameters(request)
-    unknown = [name for name in request.query_params if name not in known]
+    unknown = [name for name in request.query_params if name not in known and name not in PAGING]
     if unknown:
         raise InvalidRequest(
             f"{unknown[0]}: there is no such parameter",

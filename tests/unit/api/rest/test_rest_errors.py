@@ -121,6 +121,13 @@ def test_an_unknown_parameter_is_refused_with_the_nearest_known(rest: Rest):
     assert rest.viewer.get("/v1/jobs?label=a&label=b&limit=5").status_code == 200
 
 
+def test_any_list_may_be_asked_for_in_pages(rest: Rest):
+    paths = ("jobs", "batches", "schedules", "webhooks", "methods", "anchors")
+    for path in (*paths, f"jobs/{rest.submitter.submit()['id']}/artifacts"):
+        answer = rest.viewer.get(f"/v1/{path}?limit=100")
+        assert answer.status_code == 200, answer.text
+
+
 def test_a_large_body_is_refused_unread(rest: Rest):
     body = b" " * (3 * 2**20)
     headers = {"Content-Type": "application/json"}
