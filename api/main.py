@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 import structlog
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from redis import Redis
 
 from api import health, openapi, parts, problems
@@ -25,6 +25,7 @@ from api.jobs import routes as jobs
 from api.methods import routes as methods
 from api.plans import routes as plans
 from api.prometheus import HttpCounts
+from api.query import only_known_parameters
 from api.requests import RequestMiddleware
 from api.settings import Settings
 from api.tracing import Tracing, make_tracing
@@ -108,6 +109,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        dependencies=[Depends(only_known_parameters)],
     )
     app.state.context = context
     problems.install(app)

@@ -140,6 +140,13 @@ def _answer(request: Request, error: FdaError) -> Response:
 
 def invalid_request(error: RequestValidationError) -> InvalidRequest:
     """Return FastAPI's complaints as one error of ours; what was sent is not repeated."""
+    if isinstance(error.body, bytes):  # it reads nothing else as JSON
+        message = "the body is not said to be JSON"
+        return InvalidRequest(
+            message,
+            hint="Send it with the header Content-Type: application/json.",
+            problems=[FieldProblem(pointer="", message=message, code="content_type")],
+        )
     found = []
     for item in error.errors():
         where, *path = item["loc"]

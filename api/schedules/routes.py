@@ -6,12 +6,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.responses import JSONResponse
-from pydantic import AwareDatetime
 
 from api.gate import Cursor, Gate, Id, Limit, refusals
 from api.jobs.submitting import Caller, Once
 from api.schedules.service import ScheduleService, etag
-from fda_core.contract.rest.base import Page
+from fda_core.contract.rest.base import Page, Time
 from fda_core.contract.rest.schedules import Fire, Schedule, SchedulePatch, ScheduleRequest
 from fda_core.errors import StaleSchedule
 
@@ -148,7 +147,7 @@ def router(gate: Gate, service: ScheduleService) -> APIRouter:
     def fires(
         schedule_id: Id,
         caller: Annotated[Caller, viewer],
-        cursor: Annotated[AwareDatetime | None, Query(description="next_cursor.")] = None,
+        cursor: Annotated[Time | None, Query(description="next_cursor.")] = None,
         limit: Limit = 50,
     ) -> Page[Fire]:
         before: datetime | None = cursor

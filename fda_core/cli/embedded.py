@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fda_core.cli.profile import database_url
 from fda_core.errors import Cancelled, ProcessFailed
 from fda_core.supervise.child import Child, Command, once
 from fda_core.supervise.leftovers import command_line, end_leftovers
@@ -165,7 +166,7 @@ class Embedded:
         for name in ("storage", "workspace"):
             (here / name).mkdir(exist_ok=True)
         ours = {
-            "FDA_DATABASE_URL": f"sqlite:///{here / 'fda.db'}",
+            "FDA_DATABASE_URL": database_url(here),
             "FDA_WORKSPACE": str(here / "workspace"),
             "FDA_SECRET": self._remembered("secret", lambda: secrets.token_hex(32)),
             "FDA_PUBLIC_URL": self._url,

@@ -15,8 +15,16 @@ EXIT_CODES: dict[type[errors.FdaError], int] = {
     errors.JobError: 7,
     errors.ServiceError: 7,
     errors.BatchError: 2,
+    errors.UnknownBatch: 7,
+    errors.BatchNotOver: 7,
+    errors.BatchOver: 7,
     errors.ScheduleError: 2,
+    errors.UnknownSchedule: 7,
+    errors.StaleSchedule: 7,
     errors.WebhookError: 2,
+    errors.UnknownWebhook: 7,
+    errors.UnknownDelivery: 7,
+    errors.WebhookDisabled: 7,
     errors.InternalError: OUR_BUG,
 }
 

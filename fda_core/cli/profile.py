@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from fda_core.errors import NoService
 from fda_core.supervise.lock import read_note
@@ -28,6 +29,11 @@ def data_folder(given: Path | None, environment: Mapping[str, str] = os.environ)
         return told.absolute()
     home = environment.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     return Path(home) / "fda"
+
+
+def database_url(folder: Path) -> str:
+    """Return the address of the database that `fda up` keeps in a folder, whatever its name."""
+    return f"sqlite:///{quote(str(folder / 'fda.db'))}"
 
 
 def target(url: str | None, key: str | None) -> Target:

@@ -74,11 +74,11 @@ def deadline_of(
     if text is None:
         return None
     span = _SPAN.match(text)
-    if span:
-        return (now or datetime.now(UTC)) + timedelta(**{_UNITS[span[2]]: int(span[1])})
     try:
+        if span:
+            return (now or datetime.now(UTC)) + timedelta(**{_UNITS[span[2]]: int(span[1])})
         moment = datetime.fromisoformat(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # the calendar ends with the year 9999
         moment = None
     if moment is None or moment.tzinfo is None:
         raise BadParameter(
@@ -250,7 +250,7 @@ def _cell(column: str, value: Any) -> str:
         return " ".join(f"{key} {part}" for key, part in value.items())
     if column.endswith("_bytes") and isinstance(value, int):
         return size(value)
-    if column.endswith("_seconds") and isinstance(value, (int, float)):
+    if column.endswith("seconds") and isinstance(value, (int, float)):
         return seconds(value)
     return str(value)
 

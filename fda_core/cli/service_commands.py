@@ -223,11 +223,11 @@ def admin(context: typer.Context) -> None:
 
     Runs `python -m api.admin` on FDA_DATABASE_URL, or on what `fda up` keeps here.
     """
-    from fda_core.cli.profile import data_folder
+    from fda_core.cli.profile import data_folder, database_url
 
     folder = data_folder(None)
     here = {
-        "FDA_DATABASE_URL": f"sqlite:///{folder / 'fda.db'}",
+        "FDA_DATABASE_URL": database_url(folder),
         "FDA_WORKSPACE": str(folder / "workspace"),
     }
     command = [sys.executable, "-m", "api.admin", *(context.args or ["--help"])]

@@ -53,16 +53,10 @@ class Transport:
         timeout_seconds: float,
         http: httpx2.Client | None = None,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise NoService(
-                f"{url!r} is not the address of a service",
-                hint="Give http://host:port or https://host.",
-            )
-        self.url = url.rstrip("/")
+        self.url = _checked_address(url)
         self.retries = retries
         self._timeout = timeout_seconds
-        self._key = key
+        self._key = _checked_key(key)
         self.http = http or httpx2.Client(follow_redirects=False)
 
     def send(self, request: Request, *, patience_seconds: float | None = None) -> httpx2.Response:
@@ -161,6 +155,32 @@ class Transport:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _checked_address(url: str) -> str:
+    """Return an address without its last slash. Raises `NoService` if it is none."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port beyond 65535, half a bracket
+        usable = None
+    if not usable:
+        raise NoService(
+            f"{url!r} is not the address of a service",
+            hint="Give http://host:port or https://host.",
+        )
+    return url.rstrip("/")
+
+
+def _checked_key(key: str | None) -> str | None:
+    """Return a key without the line end that files have. Raises `NoService` if it is none."""
+    key = (key or "").strip()
+    if any(not "!" <= letter <= "~" for letter in key):
+        raise NoService(
+            "the API key has characters in it that no key has",
+            hint="Copy it again; a key is fda_ and letters, digits, - and _.",
+        )
+    return key or None
 
 
 def _try_again(request: Request, problem: ServiceError, asked_seconds: float | None) -> bool:

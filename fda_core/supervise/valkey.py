@@ -56,7 +56,7 @@ class Valkey:
             "bind": LOOPBACK,
             "port": self.port,
             "requirepass": self._password,
-            "dir": f'"{self._folder}"',
+            "dir": _quoted(self._folder),
             "daemonize": "no",
             "save": '""',
             "appendonly": "yes",
@@ -65,7 +65,7 @@ class Valkey:
             "protected-mode": "yes",
         }
         write_private(config, "".join(f"{name} {value}\n" for name, value in lines.items()))
-        return (self._server, str(config))
+        return (self._server, _literally(str(config)))
 
     def answers(self) -> bool:
         """Say whether the server takes commands: it does not while it reads its file."""
@@ -99,3 +99,19 @@ class Valkey:
         if not path.exists():
             write_private(path, secrets.token_hex(32))
         return path.read_text()
+
+
+def _literally(path: str) -> str:
+    """Return a path as the server's argument: one with wildcards in it is a pattern there.
+
+    A pattern that matches nothing would be no error but another server: its defaults' port,
+    and no password.
+    """
+    if not any(letter in path for letter in "*?["):
+        return path
+    return "".join(f"\\{letter}" if letter in "*?[\\" else letter for letter in path)
+
+
+def _quoted(path: Path) -> str:
+    """Return a path as a word of the configuration: quotes and backslashes are escaped in it."""
+    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'

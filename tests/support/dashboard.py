@@ -214,8 +214,11 @@ def progress_at(ratio: float, **changes: Any) -> dict[str, Any]:
     }
 
 
-def put_records(workspace: Path, job_id: str, *, layers: int = LAYERS // 2) -> None:
+def put_records(
+    workspace: Path, job_id: str, *, layers: int = LAYERS // 2, epochs: int = 100
+) -> None:
     """Write records of finished units with curves, as workers do."""
+    steps = tuple(range(0, epochs + 1, max(1, epochs // 10)))
     folder = Path(layout.job_folder(str(workspace), job_id)) / "records"
     folder.mkdir(parents=True, exist_ok=True)
     for layer in range(layers):
@@ -232,11 +235,11 @@ def put_records(workspace: Path, job_id: str, *, layers: int = LAYERS // 2) -> N
         adaptation=tuple(
             AdaptMetrics(
                 layer=layer,
-                epochs=100,
+                epochs=epochs,
                 variables="elements",
                 loss=Curve(
-                    steps=tuple(range(0, 101, 10)),
-                    values=tuple(0.4 / (1 + step + layer) for step in range(11)),
+                    steps=steps,
+                    values=tuple(0.4 / (1 + n + layer) for n, _ in enumerate(steps)),
                 ),
                 drift={expert: Drift(start=1.0, result=0.4) for expert in EXPERTS},
                 seconds=3.0,

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 LONGEST_SECONDS = 20.0
 
@@ -51,7 +52,7 @@ class Api(http.server.BaseHTTPRequestHandler):
 
 
 def keys_file() -> Path:
-    return Path(os.environ["FDA_DATABASE_URL"].removeprefix("sqlite:///"))
+    return Path(unquote(os.environ["FDA_DATABASE_URL"].removeprefix("sqlite:///")))
 
 
 def admin(arguments: list[str]) -> None:

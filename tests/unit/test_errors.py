@@ -58,8 +58,16 @@ def test_exit_codes_are_those_promised():
         "JobError": 7,
         "ServiceError": 7,
         "BatchError": 2,
+        "UnknownBatch": 7,
+        "BatchNotOver": 7,
+        "BatchOver": 7,
         "ScheduleError": 2,
+        "UnknownSchedule": 7,
+        "StaleSchedule": 7,
         "WebhookError": 2,
+        "UnknownWebhook": 7,
+        "UnknownDelivery": 7,
+        "WebhookDisabled": 7,
         "InternalError": 70,
     }
 

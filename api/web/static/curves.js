@@ -39,10 +39,10 @@ export function valueAt(curve, step) {
   return values[low] + share * (values[high] - values[low]);
 }
 
-/** Round numbers on an axis. */
-export function ticks(least, most, count = 6) {
+/** Round numbers on an axis, as far apart as `finest` at least: there is no step 1.5. */
+export function ticks(least, most, count = 6, finest = 0) {
   if (!(most > least)) return [least];
-  const raw = (most - least) / count;
+  const raw = Math.max((most - least) / count, finest);
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= raw);
   const found = [];
@@ -69,8 +69,8 @@ function chart(curves, chosen, quantity, logarithmic) {
     svg.append(draw("line", { class: "axis", x1: LEFT, x2: WIDTH - RIGHT, y1: y(level), y2: y(level) }));
     svg.append(draw("text", { x: LEFT - 6, y: y(level) + 4, "text-anchor": "end" }, figure(level, 3)));
   }
-  for (const step of ticks(begin, end)) {
-    svg.append(draw("text", { x: x(step), y: HEIGHT - 16, "text-anchor": "middle" }, String(Math.round(step))));
+  for (const step of ticks(begin, end, 6, 1)) {
+    svg.append(draw("text", { x: x(step), y: HEIGHT - 16, "text-anchor": "middle" }, String(step)));
   }
   svg.append(draw("text", { x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 2, "text-anchor": "middle" }, "step"));
   if (curves.length > 1) {

@@ -1,18 +1,33 @@
 """What all resources share: the base models, pages and problems."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 Item = TypeVar("Item")
 
-Time = Annotated[AwareDatetime, Field(description="RFC 3339, UTC.")]
+NO_CONTROLS = r"^[^\x00-\x1f\x7f]*$"
+"""Text on one line, that every database keeps and no terminal obeys."""
+
+
+def _within_the_calendar(moment: datetime) -> datetime:
+    """Refuse a time that UTC has no year for: no database keeps it."""
+    try:
+        moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("in UTC this is beyond the years 1 to 9999") from None
+    return moment
+
+
+Time = Annotated[
+    AwareDatetime, AfterValidator(_within_the_calendar), Field(description="RFC 3339, UTC.")
+]
 
 Labels = Annotated[
     dict[
         Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$")],
-        Annotated[str, Field(max_length=256)],
+        Annotated[str, Field(max_length=256, pattern=NO_CONTROLS)],
     ],
     Field(max_length=32, description="Up to 32 words of your own, to find things by."),
 ]

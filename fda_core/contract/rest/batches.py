@@ -6,13 +6,12 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from fda_core.contract.rest.base import Labels, Request, Resource, Time
+from fda_core.contract.rest.base import NO_CONTROLS, Labels, Request, Resource, Time
 from fda_core.contract.rest.jobs import JobWebhook, Recipe
 from fda_core.contract.service.messages import ErrorReport
 from fda_core.contract.service.states import JobState
 
 MOST_JOBS = 500
-NO_CONTROLS = r"^[^\x00-\x1f\x7f]*$"
 
 Sweep = dict[str, list[Any]]
 

@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from fda_core.contract.rest.base import Request, Resource, Time
-from fda_core.contract.rest.batches import NO_CONTROLS, BatchRequest
+from fda_core.contract.rest.base import NO_CONTROLS, Request, Resource, Time
+from fda_core.contract.rest.batches import BatchRequest
 
 Overlap = Literal["skip", "queue", "cancel"]
 Missed = Literal["run_once", "skip"]

@@ -15,17 +15,20 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from fda_core.cli.profile import database_url
 from fda_core.supervise.leftovers import command_line
 from tests.support.stand_in_processes import until
 
 Start = Callable[..., "Up"]
+ODD_NAME = 'data "dir" \\ [7]%3F?x=1#*'
+"""Nothing that the name of a folder may have means anything else to Valkey or SQLite."""
 
 
 class Up:
     """A running `fda up`."""
 
     def __init__(self, folder: Path, *options: str, **environment: str) -> None:
-        self.data, self._diary = folder / "data dir", folder / "diary"
+        self.data, self._diary = folder / ODD_NAME, folder / "diary"
         self._diary.touch()
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("FDA_")}
         command = [sys.executable, "-m", "tests.support.stand_in_processes", "up", "--json"]
@@ -125,7 +128,7 @@ def test_the_key_is_kept_for_its_owner_alone(shared: Up):
 
 def test_processes_are_told_one_story(shared: Up):
     told = shared.environment("api")
-    assert told["FDA_DATABASE_URL"] == f"sqlite:///{shared.data}/fda.db"
+    assert told["FDA_DATABASE_URL"] == database_url(shared.data)
     assert told["FDA_WORKSPACE"] == f"{shared.data}/workspace"
     assert json.loads(told["FDA_ROOTS"]) == [f"{shared.data}/storage", os.getcwd()]  # noqa: PTH109
     assert shared.url == told["FDA_PUBLIC_URL"] == f"http://127.0.0.1:{told['FDA_PORT']}"

@@ -99,6 +99,15 @@ def test_the_list_follows_its_jobs_in_place(window: Visit, here: Site):
     expect(page.get_by_role("heading", name="No job fits")).to_be_visible()
 
 
+def test_no_step_stands_twice_under_a_short_curve(window: Visit, here: Site):
+    job = put_job(here.database, "running", output="/models/short")
+    put_records(here.workspace, job, epochs=3)
+    window.sign_in()
+    page = window.go(f"/jobs/{job}")
+    steps = page.locator("#curve-area figure > svg.chart").nth(1).locator("text[y='234']")
+    expect(steps).to_have_text(["0", "1", "2", "3"])
+
+
 def test_a_jobs_page_follows_its_events_log_and_end(window: Visit, here: Site):
     job = put_job(here.database, "running", output="/models/watched")
     put_records(here.workspace, job)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from sqlalchemy import make_url
 
-from fda_core.cli.profile import data_folder
+from fda_core.cli.profile import data_folder, database_url
 from fda_core.cli.remote import deadline_of
 from fda_core.contract.rest.jobs import JobRequest, LogLine
 from fda_core.contract.service.messages import ErrorReport
@@ -243,9 +244,9 @@ def test_schedules_are_made_listed_paused_and_deleted(tmp_path: Path):
 
 ROW = {
     **{"index": 0, "id": "job-9", "state": "running", "values": {}, "method": "ties"},
-    **{"output": "/out", "ratio": 0.5, "url": "/v1/jobs/job-9"},
+    **{"output": "/out", "ratio": 0.5, "url": "/v1/jobs/job-9", "seconds": 1.5432},
     **dict.fromkeys(
-        ["alignment", "drift", "seconds", "compute_seconds", "read_bytes", "write_bytes", "error"]
+        ["alignment", "drift", "compute_seconds", "read_bytes", "write_bytes", "error"]
     ),
 }
 
@@ -254,7 +255,9 @@ def test_batches_are_made_shown_and_cancelled(world: World, tmp_path: Path):
     (tmp_path / "sweep.json").write_text('{"recipe": "x", "sweep": {"seed": [1, 2]}}')
     made = succeed("batches", "create", "sweep.json")
     world.records["batches"][0]["table"] = [ROW]
-    assert "job-9" in fda("batches", "show", made["id"]).out
+    shown = fda("batches", "show", made["id"]).out
+    assert "job-9" in shown
+    assert "1.5 s" in shown
     assert [one["id"] for one in succeed("batches", "list")] == [made["id"]]
     assert succeed("batches", "cancel", made["id"])["did"] == "cancel batches"
 
@@ -321,11 +324,17 @@ def test_the_data_folder_is_as_told_or_the_users():
     assert data_folder(None, {}) == Path.home() / ".local/share/fda"
 
 
+@pytest.mark.parametrize("name", ["a b", "a?x=1", "a#b", "a%20b", "ü@:1"])
+def test_the_database_lies_in_the_data_folder_whatever_its_name(name: str):
+    folder = Path("/srv") / name
+    assert make_url(database_url(folder)).database == str(folder / "fda.db")
+
+
 def test_deadlines_are_spans_or_times_with_a_zone():
     now = datetime(2026, 11, 22, tzinfo=UTC)
     assert deadline_of("90m", now=now) == now + timedelta(minutes=90)
     assert deadline_of("2026-11-22T02:00:00+02:00") == now
-    for wrong in ("soon", "2026-11-22T02:00:00", "2"):
+    for wrong in ("soon", "2026-11-22T02:00:00", "2", "9999999d", "99999999999999d"):
         with pytest.raises(BadParameter, match="no time with a zone"):
             deadline_of(wrong)
 

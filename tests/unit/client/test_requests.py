@@ -89,10 +89,23 @@ def test_nobody_there_is_named_with_address_and_hint():
         nobody.jobs.get("x")
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:80", "ftp://x", "", "http://"])
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:80", "ftp://x", "", "http://", "http://:80", "http://x:99999", "http://[::1"]
+)
 def test_what_is_no_address_is_refused(url: str):
     with pytest.raises(NoService):
         Client(url, "k")
+
+
+@pytest.mark.parametrize("key", ["fda_ü", "fda_a b", "fda_a\nb"])
+def test_what_no_header_can_carry_is_no_key(key: str):
+    with pytest.raises(NoService, match="API key"):
+        Client("http://127.0.0.1:9", key)
+
+
+def test_a_key_read_from_a_file_may_end_its_line(service: FakeService):
+    with Client(service.url, f"{KEY}\n", retries=Retries(patience_seconds=0)) as client:
+        assert client.jobs.submit(RECIPE).id == "job-1"
 
 
 def test_503_and_429_are_waited_out_as_the_service_asks(client: Client, world: World):

@@ -1,5 +1,6 @@
 """Every error class has a status, and all problems have one shape without internals."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -8,7 +9,7 @@ from api import errors as http_errors
 from api.errors import STATUSES, status_of
 from api.problems import problem_of, problem_response
 from fda_core import errors
-from tests.support.rest import PROBLEM_KEYS, Rest, problem
+from tests.support.rest import PROBLEM_KEYS, Rest, problem, recipe
 
 
 def _classes(root: type = errors.FdaError) -> Iterator[type[errors.FdaError]]:
@@ -97,6 +98,34 @@ def test_validation_problems_have_json_pointers(rest: Rest):
 def test_a_body_that_is_no_json_object_is_refused(rest: Rest, body: bytes):
     headers = {"Content-Type": "application/json"}
     problem(rest.submitter.post("/v1/jobs", content=body, headers=headers), 422)
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", ""])
+def test_a_body_that_is_not_said_to_be_json_names_the_header(rest: Rest, kind: str):
+    body = json.dumps({"recipe": recipe()})
+    answer = rest.submitter.post("/v1/jobs", content=body, headers={"Content-Type": kind})
+    found = problem(answer, 422, "invalid_request")
+    assert "Content-Type: application/json" in found["hint"]
+    assert [item["code"] for item in found["errors"]] == ["content_type"]
+
+
+def test_an_unknown_parameter_is_refused_with_the_nearest_known(rest: Rest):
+    job = rest.submitter.submit()
+    found = problem(rest.viewer.get("/v1/jobs?sate=failed&limit=5"), 422, "invalid_request")
+    assert found["hint"].startswith("Did you mean 'state'?")
+    assert [item["pointer"] for item in found["errors"]] == ["sate"]
+    for path in (f"/v1/jobs/{job['id']}?wiat=1", "/v1/schedules?page=2", "/v1/batches?text=x"):
+        problem(rest.viewer.get(path), 422, "invalid_request")
+    answer = rest.submitter.delete(f"/v1/jobs/{job['id']}?outputs=true")
+    problem(answer, 422, "invalid_request")
+    assert rest.viewer.get("/v1/jobs?label=a&label=b&limit=5").status_code == 200
+
+
+def test_any_list_may_be_asked_for_in_pages(rest: Rest):
+    paths = ("jobs", "batches", "schedules", "webhooks", "methods", "anchors")
+    for path in (*paths, f"jobs/{rest.submitter.submit()['id']}/artifacts"):
+        answer = rest.viewer.get(f"/v1/{path}?limit=100")
+        assert answer.status_code == 200, answer.text
 
 
 def test_a_large_body_is_refused_unread(rest: Rest):

@@ -387,6 +387,18 @@ def test_labels_and_priority_can_be_changed(either: Rest):
     assert either.submitter.patch(path, json={}).json()["version"] == 2
 
 
+@pytest.mark.parametrize("value", ["a\0b", "a\nb", "\x1b[2Ja", "\x7f"])
+def test_a_label_of_control_characters_is_refused(either: Rest, value: str):
+    job = either.submitter.submit()
+    sent = {"labels": {"run": value}}
+    for answer in (
+        either.submitter.post("/v1/jobs", json={"recipe": recipe(), **sent}),
+        either.submitter.patch(f"/v1/jobs/{job['id']}", json=sent),
+        either.submitter.post("/v1/batches", json={"recipes": [recipe()], **sent}),
+    ):
+        assert problem(answer, 422)["errors"][0]["pointer"] == "/labels/run"
+
+
 def test_a_change_of_what_is_no_longer_so_is_refused(rest: Rest):
     job = rest.submitter.submit()
     path = f"/v1/jobs/{job['id']}"

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from api.auth.service import authenticate, bootstrap_key
+from api.db.session import Database, open_engine
 from api.db.tables import KeyRow
 from api.db.types import now
 from tests.support.rest import Rest, problem
@@ -115,7 +116,17 @@ def test_keys_are_listed_in_pages(rest: Rest):
     assert set(made) < set(found)
 
 
-@pytest.mark.parametrize("change", [{"role": "root"}, {"name": ""}, {"team": "a\0b"}, {"x": 1}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"role": "root"},
+        {"name": ""},
+        {"team": "a\0b"},
+        {"x": 1},
+        {"expires_at": "9999-12-31T23:59:59-23:00"},
+        {"expires_at": "0001-01-01T00:00:00+23:00"},
+    ],
+)
 def test_an_odd_key_is_refused(rest: Rest, change: dict[str, object]):
     problem(rest.admin.post("/v1/keys", json={**WANTED, **change}), 422, "invalid_request")
 
@@ -126,19 +137,47 @@ def test_the_first_key_is_an_admins(rest: Rest):
     assert bootstrap_key(rest.database) != key
 
 
-def test_the_command_makes_a_key_on_an_empty_database(rest: Rest):
-    url = f"sqlite:///{rest.folder / 'new.db'}"
-    done = subprocess.run(
-        [sys.executable, "-m", "api.admin", "create-key", "--role", "submitter", "--team", "t"],
+def admin(*arguments: str, url: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "api.admin", *arguments],
         env={**os.environ, "FDA_DATABASE_URL": url},
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
         timeout=60,
     )
-    from api.db.session import Database, open_engine
 
+
+def test_the_command_makes_a_key_on_an_empty_database(rest: Rest):
+    url = f"sqlite:///{rest.folder / 'new.db'}"
+    done = admin("create-key", "--role", "submitter", "--team", "t", url=url)
+    assert done.returncode == 0, done.stderr
     database = Database(open_engine(url))
     found = authenticate(database, done.stdout.strip())
     assert (found.role, found.team) == ("submitter", "t")
     database.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://me:hunter2@127.0.0.1:1/x", "Connection refused"),
+        ("sqlite:////no/such/folder/fda.db", "unable to open database file"),
+        ("nonsense", "Could not parse"),
+    ],
+)
+def test_the_command_says_in_a_line_what_is_wrong_with_the_database(url: str, said: str):
+    done = admin("migrate", url=url)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("FDA_DATABASE_URL cannot be used: ")
+    assert said in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+@pytest.mark.parametrize("odd", [("--role", "root"), ("--name", "")])
+def test_the_command_makes_no_odd_key(rest: Rest, odd: tuple[str, str]):
+    url = f"sqlite:///{rest.folder / 'new.db'}"
+    done = admin("create-key", *odd, url=url)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr

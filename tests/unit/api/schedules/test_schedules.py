@@ -152,6 +152,14 @@ def test_a_trigger_makes_a_batch_at_once(either_world: World):
     assert following["data"] == [first]
 
 
+def test_fires_before_a_time_that_utc_does_not_have_are_refused(world: World):
+    schedule = world.make().json()
+    beyond = world.client.get(
+        schedule["urls"]["fires"], params={"cursor": "9999-12-31T23:59:59-23:00"}
+    )
+    assert beyond.status_code == 422, beyond.text
+
+
 def test_a_trigger_that_is_refused_leaves_nothing(either_world: World):
     batch = {"recipe": recipe(), "output": "/forbidden/{fire_time}"}
     urls = either_world.make(batch=batch).json()["urls"]
