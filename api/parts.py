@@ -46,7 +46,7 @@ def submitting(settings: Settings, clock: Clock) -> Submit:
         schedule_id: str | None,
     ) -> str:
         moment = clock()
-        recipe = read_recipe(request.recipe, roots=settings.roots)
+        recipe = read_recipe(request.recipe, roots=settings.roots, workspace=settings.workspace)
         jobs.check_webhook(request.webhook, settings)
         jobs.check_deadline(request.deadline, moment)
         jobs.check_quota(session, submitter.team, most=settings.max_active_jobs_per_team)

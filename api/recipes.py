@@ -1,10 +1,11 @@
 """Check a recipe as it comes from a caller, before anything is read for it."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from fda_core.contract.recipe import Recipe
 from fda_core.contract.rest.jobs import Recipe as SentRecipe
+from fda_core.contract.storable import has_nul
 from fda_core.contract.uris import inside, normalise, scheme
 from fda_core.engine.plan import check_needs
 from fda_core.engine.recipes import parse_document, recipe_of
@@ -15,10 +16,11 @@ MOST_CHARACTERS = 256 * 1024
 """YAML takes a second per 200 kB, and a recipe with thousands of experts has less."""
 
 
-def read_recipe(sent: SentRecipe, *, roots: Sequence[str]) -> Recipe:
+def read_recipe(sent: SentRecipe, *, roots: Sequence[str], workspace: str) -> Recipe:
     """Return a checked recipe with addresses in their normal form, all below `roots`.
 
-    Reads nothing. Raises a `RecipeError` that names the key, or `Forbidden`.
+    None may lie in the workspace, which is the service's own. Reads nothing. Raises a
+    `RecipeError` that names the key, or `Forbidden`.
     """
     _check_text(sent)
     recipe = recipe_of(parse_document(sent) if isinstance(sent, str) else sent)
@@ -30,6 +32,7 @@ def read_recipe(sent: SentRecipe, *, roots: Sequence[str]) -> Recipe:
             "the recipe has no output", hint="Add output: s3://bucket/folder.", key="output"
         )
     places = dict(_addresses(recipe, roots))
+    _check_not_ours(places, workspace)
     experts = tuple(
         expert.model_copy(update={"model": places[f"experts.{index}.model"]})
         for index, expert in enumerate(recipe.experts)
@@ -54,8 +57,19 @@ def _check_text(document: object) -> None:
             f"the recipe has {len(text)} characters; at most {MOST_CHARACTERS} are read",
             hint="Check that this is a recipe.",
         )
-    if "\\u0000" in text:
+    if has_nul(text):
         raise RecipeError("the recipe has a NUL character", hint="Remove it.")
+
+
+def _check_not_ours(places: Mapping[str, str], workspace: str) -> None:
+    for key, address in places.items():
+        if inside(address, workspace):
+            raise Forbidden(
+                f"{key}: {address} lies in the service's own workspace",
+                hint="Choose a folder outside of it.",
+                key=key,
+                uri=address,
+            )
 
 
 def _addresses(recipe: Recipe, roots: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -55,7 +55,9 @@ def submit(
 ) -> idempotency.Answer | Job:
     """Queue a job, or return what the first request with this Idempotency-Key was answered."""
     moment = context.clock()
-    recipe = read_recipe(request.recipe, roots=context.settings.roots)
+    recipe = read_recipe(
+        request.recipe, roots=context.settings.roots, workspace=context.settings.workspace
+    )
     check_deadline(request.deadline, moment)
     check_webhook(request.webhook, context.settings)
     origin = Origin(owner=caller.owner, team=caller.team, request_id=request_id, trace=trace)

@@ -11,7 +11,9 @@ from fda_core.engine.plan import make_plan
 
 def plan(context: Context, request: PlanRequest) -> PlanView:
     """Return a recipe's plan from headers alone; nothing is queued or written."""
-    recipe = read_recipe(request.recipe, roots=context.settings.roots)
+    recipe = read_recipe(
+        request.recipe, roots=context.settings.roots, workspace=context.settings.workspace
+    )
     made = make_plan(recipe, context.storage, cwd="/", workspace=context.settings.workspace)
     with context.database.read() as session:
         known = speeds(session)

@@ -16,6 +16,8 @@ from cronsim import CronSim, CronSimError
 from fda_core.errors import BadCron, UnknownZone
 
 FIELDS = 5
+NOWHERE = {"Factory", "localtime", "posixrules"}
+"""Names that mean no place: another zone on every machine, or none."""
 LOOKING_BACK = (1, 24, 24 * 31, 24 * 366, 24 * 366 * 50)
 """Hours; each window is looked through only if there was nothing in the one before."""
 
@@ -23,7 +25,7 @@ LOOKING_BACK = (1, 24, 24 * 31, 24 * 366, 24 * 366 * 50)
 def zone_of(name: str) -> ZoneInfo:
     """Return a time zone, or raise `UnknownZone` with the nearest known one."""
     try:
-        known = available_timezones()
+        known = available_timezones() - NOWHERE
         if name in known:
             return ZoneInfo(name)
     except (ValueError, OSError):

@@ -37,7 +37,7 @@ SECONDS = 20
 def fill(database: Database) -> None:
     """Add many jobs, most of them over, as years of use leave them."""
     request = JobRequest(recipe=recipe(), labels={"run": "1", "kind": "nightly"})
-    parsed = read_recipe(request.recipe, roots=("/models",))
+    parsed = read_recipe(request.recipe, roots=("/models",), workspace="/workspace")
     origin = Origin(owner="ann", team="default")
     with database.write() as session:
         for _ in range(JOBS):

@@ -10,6 +10,7 @@ from fda_core.contract.rest.base import NO_CONTROLS, Labels, Request, Resource, 
 from fda_core.contract.rest.jobs import JobWebhook, Recipe
 from fda_core.contract.service.messages import ErrorReport
 from fda_core.contract.service.states import JobState
+from fda_core.contract.storable import has_nul
 
 MOST_JOBS = 500
 
@@ -79,7 +80,7 @@ def _check_storable(values: list[Any]) -> None:
         raise ValueError("a text in it has half a character (a lone surrogate)") from None
     except ValueError:
         raise ValueError("NaN and infinity are no values of a recipe") from None
-    if "\\u0000" in text:
+    if has_nul(text):
         raise ValueError("a text in it has a NUL character")
 
 

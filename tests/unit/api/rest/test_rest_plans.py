@@ -120,7 +120,7 @@ def test_the_api_never_loads_torch():
         "from fda_core.methods.registry import METHODS, describe\n"
         "from api.recipes import read_recipe\n"
         "read_recipe({'base': '/m/b', 'experts': [{'name': 'a', 'model': '/m/a'}],"
-        " 'method': 'fda', 'output': '/m/o'}, roots=('/m',))\n"
+        " 'method': 'fda', 'output': '/m/o'}, roots=('/m',), workspace='/w')\n"
         "[describe(name) for name in METHODS]\n"
         "print([m for m in ('torch', 'transformers', 'safetensors') if m in sys.modules])"
     )

@@ -126,7 +126,13 @@ def test_any_text_is_an_expression_or_refused_by_name(text: str):
     assert next_fire(text, BERLIN, after=SPRING) is not None
 
 
-@pytest.mark.parametrize("name", ["", "Europe/Berlim", "../etc/passwd", "/etc/localtime", "Europe"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", "Europe/Berlim", "../etc/passwd", "/etc/localtime", "Europe"),
+        *("localtime", "Factory", "posixrules"),
+    ],
+)
 def test_unknown_zones_are_refused(name: str):
     with pytest.raises(UnknownZone) as refused:
         zone_of(name)
