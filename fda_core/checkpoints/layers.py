@@ -112,6 +112,21 @@ class Family:
         """Say whether a tensor is a stored buffer and no parameter."""
         return any(pattern.search(canonical) for pattern in self.buffers)
 
+    def tied_sources(
+        self, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
+    ) -> dict[str, str]:
+        """Return, for every stored copy of a tied tensor, what it is a copy of.
+
+        Names are canonical; `shapes` has every tensor of the checkpoint.
+        """
+        if not config.get("tie_word_embeddings", self.tied):
+            return {}
+        return {
+            copy: source
+            for copy, source in self.ties
+            if copy in shapes and shapes[copy] == shapes.get(source)
+        }
+
     def place(self, canonical: str) -> tuple[Tower, int, str] | None:
         """Return (tower, layer inside the tower, name inside the layer), or None outside.
 

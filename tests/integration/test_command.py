@@ -515,6 +515,24 @@ def test_buffers_stay_the_bases(tmp_path: Path) -> None:
     assert torch.equal(merged[ids], torch.arange(20)[None])
 
 
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2fnuz", "float8_e8m0fnu"])
+def test_a_buffer_of_any_dtype_stays_the_bases(bench: Bench, dtype: str) -> None:
+    name = "bert.embeddings.token_type_ids"
+    kept = torch.ones(3).to(getattr(torch, dtype))
+    bench.save(odd=BASE.with_tensors({name: kept}))
+    merged = bench.merge("a", "b", base=str(bench.root / "odd"))
+    assert merged[name].dtype == kept.dtype
+    assert torch.equal(merged[name].view(torch.uint8), kept.view(torch.uint8))
+
+
+def test_a_head_in_eight_bit_floats_is_kept_aside(bench: Bench) -> None:
+    head = A.tensors["classifier.weight"].to(torch.float8_e4m3fn)
+    bench.save(odd=A.with_tensors({"classifier.weight": head}))
+    bench.merge("odd", "b")
+    kept = load_file(bench.root / "out" / "heads" / "odd.safetensors")["classifier.weight"]
+    assert torch.equal(kept.view(torch.uint8), head.view(torch.uint8))
+
+
 # --- degenerate experts -----------------------------------------------------------------
 
 
@@ -874,6 +892,22 @@ def test_inspect_tells_what_the_headers_show(tmp_path: Path, shards: int) -> Non
     said = fda("inspect", tmp_path / "base")
     assert said.code == 0
     assert "bert" in said.out
+
+
+@pytest.mark.parametrize(("said", "tied"), [({}, True), ({"tie_word_embeddings": False}, False)])
+def test_inspect_calls_tied_what_a_merge_ties(
+    tmp_path: Path, said: dict[str, Any], tied: bool
+) -> None:
+    with_tied_copy(BASE).with_config(**said).save(tmp_path / "base")
+    assert bool(succeed("inspect", tmp_path / "base")["tied"]) is tied
+
+
+def test_inspect_of_a_llama_that_does_not_say_ties_nothing(tmp_path: Path) -> None:
+    save_model("llama", tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config.pop("tie_word_embeddings")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert succeed("inspect", tmp_path)["tied"] == []
 
 
 def test_inspect_of_an_unknown_family_still_tells(tmp_path: Path) -> None:
