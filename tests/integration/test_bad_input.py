@@ -847,7 +847,9 @@ def test_weight_that_is_no_number(world: World, weight: Any) -> None:
     refuse(world, RECIPE, "bad_parameter", "experts.1.weight", shown)
 
 
-@pytest.mark.parametrize("name", ["../a", "a/b", "", ".", "-a", "a b", "ä", "x" * 65, "a\nb"])
+@pytest.mark.parametrize(
+    "name", ["../a", "a/b", "", ".", "-a", "a b", "ä", "x" * 65, "a\nb", "a\n"]
+)
 def test_expert_name_that_is_no_file_name(world: World, name: str) -> None:
     world.recipe["experts"][0]["name"] = name
     refuse(world, RECIPE, "bad_parameter", "experts.0", repr(name)[1:-1][:40])
