@@ -34,7 +34,7 @@ from tests.support.checkpoints import (
     with_tied_copy,
 )
 from tests.support.command import fda, succeed, tree
-from tests.support.models import MODELS, save_model
+from tests.support.models import MODELS, save_expert, save_model
 
 FDA = {
     "name": "fda",
@@ -611,6 +611,29 @@ def test_every_family_merges_with_fda_and_loads(tmp_path: Path, kind: str) -> No
     assert not told["missing_keys"]
     assert not told["unexpected_keys"]
     assert all(bool(p.isfinite().all()) for p in loaded.parameters())
+
+
+def test_a_clip_that_leaves_out_what_is_as_by_default_has_the_same_plan(tmp_path: Path) -> None:
+    """As transformers 4 wrote nested configs: a ViT-B/32 has next to nothing in its own."""
+    from transformers import CLIPConfig, CLIPModel
+
+    small = {"hidden_size": 24, "intermediate_size": 8}
+    text = {**small, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 50}
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=small, projection_dim=4))
+    model.save_pretrained(tmp_path / "base")
+    for seed, name in enumerate("ab"):
+        save_expert(model, tmp_path / name, seed=seed)
+    bench = Bench(tmp_path)
+    recipe = bench.recipe("a", "b", method=FDA)
+    full = succeed("plan", recipe)
+    for folder in ("base", "b"):
+        file = tmp_path / folder / "config.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "vision_config": small}))
+    sparse = succeed("plan", recipe)
+    for plan in (full, sparse):
+        assert plan["layers"] == 12
+        assert plan["recipe"]["method"]["parameters"]["construct"]["tokens"] == 50
+    assert sparse["units"] == full["units"]
 
 
 def _noise(tensor: Tensor, numbers: torch.Generator) -> Tensor:
