@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from fda_core import __version__
 from fda_core.cli import resource_commands, service_commands
-from fda_core.cli.console import err, print_error, print_json
+from fda_core.cli.console import err, escape_unknown_letters, print_error, print_json
 from fda_core.cli.exit_codes import INTERRUPTED, OUR_BUG, exit_code
 from fda_core.cli.options import AsJson, Debug, On, Output, RecipePath, Set, read_text
 from fda_core.errors import Cancelled, FdaError, InternalError, OutOfHostMemory
@@ -239,6 +239,7 @@ def run(arguments: list[str] | None = None) -> None:
     # must be said before torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("KMP_BLOCKTIME", "0")
+    escape_unknown_letters()
     given = sys.argv[1:] if arguments is None else arguments
     debug, as_json = "--debug" in given, "--json" in given
     try:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Collection
+from pathlib import Path
 
 from fda_core import __version__
 from fda_core.anchors.config import SIGMAS, ConstructConfig
@@ -311,7 +312,10 @@ def _digest(recipe: Recipe, output: str, matched: Matched, storage: Storage) -> 
 
 def _check_output_free(plan: Plan, storage: Storage) -> None:
     # In this order: whoever else publishes this job may finish between the two questions.
-    if not storage.exists(plan.output) or is_half_published(plan, storage):
+    if not storage.exists(plan.output):
+        _check_nothing_in_the_way(plan.output)
+        return
+    if is_half_published(plan, storage):
         return
     if not is_published(plan, storage):
         raise OutputExists(
@@ -319,6 +323,25 @@ def _check_output_free(plan: Plan, storage: Storage) -> None:
             hint="Remove it or choose another output. (An output of this very merge counts as "
             "finished only while all of its files are there.)",
             output=plan.output,
+        )
+
+
+def _check_nothing_in_the_way(output: str) -> None:
+    """Refuse what is no file, and yet no folder can be moved to: links, and folders of folders."""
+    if scheme(output) != "file":
+        return
+    path = Path(output)
+    if path.is_symlink():
+        raise OutputExists(
+            f"{output} is a link to {_real(output)}; nothing is overwritten",
+            hint="Give the folder it leads to as the output, or remove the link.",
+            output=output,
+        )
+    if path.is_dir() and any(path.iterdir()):
+        raise OutputExists(
+            f"{output} holds empty folders; nothing is overwritten",
+            hint="Remove it or choose another output.",
+            output=output,
         )
 
 

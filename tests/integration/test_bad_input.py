@@ -4,6 +4,7 @@ Refusals are made in the test's process. A refusal must name the culprit and the
 what to do, and leave the disk as it was: the whole folder is compared before and after.
 """
 
+import io
 import json
 import os
 import pickle
@@ -913,6 +914,19 @@ def test_output_that_is_a_file_already(world: World) -> None:
     refuse(world, RECIPE, "output_exists", world.output)
 
 
+def test_output_that_is_a_link(world: World) -> None:
+    """To nothing or to an empty folder: a folder cannot be moved there, which took all the work."""
+    world.output.symlink_to(world.path("elsewhere"))
+    refuse(world, RECIPE, "output_exists", world.output, "link", world.path("elsewhere"))
+    world.path("elsewhere").mkdir()
+    refuse(world, RECIPE, "output_exists", world.output, "link", world.path("elsewhere"))
+
+
+def test_output_that_holds_empty_folders(world: World) -> None:
+    (world.output / "old").mkdir(parents=True)
+    refuse(world, RECIPE, "output_exists", world.output, "empty folders")
+
+
 def test_output_of_another_recipe(world: World) -> None:
     assert world.merge().code == 0
     world.recipe["method"] = "ties"
@@ -999,6 +1013,13 @@ def test_text_that_is_no_recipe(world: World, text: str, words: tuple[str, ...])
 def test_recipe_that_is_not_text(world: World) -> None:
     path = _write_recipe(world, b"\xff\xfe\xfa")
     check_error(fda("merge", path, "--json"), RECIPE, "recipe_invalid", path)
+
+
+def test_stdin_that_is_closed_or_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    check_error(fda("plan", "-", "--json"), RECIPE, "recipe_invalid", "stdin is closed")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"base: \xff")))
+    check_error(fda("plan", "-", "--json"), RECIPE, "recipe_invalid", "stdin", "as text")
 
 
 def test_recipe_that_is_a_folder(world: World) -> None:

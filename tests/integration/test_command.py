@@ -5,6 +5,7 @@ the safetensors library and compared with sums written out here, in float64.
 """
 
 import hashlib
+import io
 import json
 import os
 import subprocess
@@ -269,9 +270,9 @@ def test_words_for_people_name_output_and_report(bench: Bench) -> None:
 
 
 def test_recipe_from_stdin(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    import io
-
-    monkeypatch.setattr("sys.stdin", io.StringIO(bench.recipe("a", "b").read_text()))
+    text = bench.recipe("a", "b", notes=["für später"]).read_text()
+    piped = io.TextIOWrapper(io.BytesIO(text.encode()), encoding="ascii")
+    monkeypatch.setattr("sys.stdin", piped)
     assert succeed("merge", "-", *HERE)["output"] == str(bench.root / "out")
 
 
@@ -1070,6 +1071,33 @@ def test_planning_loads_no_torch(bench: Bench, method: Any) -> None:
         cwd=Path(__file__).parents[2],
     )
     assert done.returncode == 0, done.stderr
+
+
+IN_ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def _apart(*arguments: object, **more: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command as a process of its own, on a machine that knows ASCII only."""
+    return subprocess.run(
+        [sys.executable, "-m", "fda_core.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=Path(__file__).parents[2],
+        env={"PATH": os.environ["PATH"], **IN_ASCII},
+        **more,
+    )
+
+
+def test_letters_that_the_terminal_lacks_are_escaped(tmp_path: Path) -> None:
+    BASE.save(tmp_path / "größe")
+    table = _apart("methods", "fda")
+    assert (table.returncode, table.stderr) == (0, "")
+    assert "\\u2265" in table.stdout
+    document = _apart("inspect", tmp_path / "größe", "--json")
+    assert document.returncode == 0, document.stderr
+    assert json.loads(document.stdout)["tensor_count"] == len(BASE.tensors)
 
 
 def test_the_command_is_a_module_too() -> None:
