@@ -37,11 +37,13 @@ class Journal:
     def find(self, unit: Unit) -> UnitRecord | None:
         """Return a unit's record if it is there and its files still have their lengths.
 
-        A record that cannot be read counts as none: the unit runs again.
+        A record that cannot be read, or is another unit's, counts as none: the unit runs again.
         """
         address = layout.record(self._plan, unit.id)
         try:
             found = UnitRecord.model_validate_json(self._storage.read(address))
+            if found.unit != unit.id:
+                return None
             for file in found.files:
                 if self._storage.stat(file.path).size_bytes != file.size_bytes:
                     return None

@@ -22,7 +22,7 @@ from fda_core.engine.cut import cut_into_units
 from fda_core.engine.inputs import Matched, open_inputs
 from fda_core.engine.publishing import is_half_published, manifest_at
 from fda_core.engine.tensors import plan_shards, plan_tensors
-from fda_core.engine.vary import check_layer_count, vary_tensors
+from fda_core.engine.vary import check_layer_count, idle_excludes, vary_tensors
 from fda_core.errors import (
     BadParameter,
     NoExperts,
@@ -68,6 +68,7 @@ def make_plan(
     layers = 1 + max((t.layer for t in tensors if t.layer is not None), default=-1)
     check_layer_count(recipe, layers)
     is_fda = isinstance(method, Fda)
+    matched.warnings += idle_excludes(method, tensors)
     shards, single = plan_shards(tensors, recipe, one_layer_each=is_fda)
     digest = _digest(recipe, output, matched, storage)
     plan = Plan(

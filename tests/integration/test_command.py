@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -681,6 +682,14 @@ def test_damaged_anchors_are_made_again(bench: Bench) -> None:
         raw[0] ^= 1
         file.write_bytes(raw)
     assert_same(bench.merge("a", "b", output="two", method=FDA), first)
+
+
+def test_a_record_under_another_units_name_counts_as_none(bench: Bench) -> None:
+    first = bench.merge("a", "b", method=FDA)
+    shutil.rmtree(bench.root / "out")
+    (records,) = (bench.root / ".fda-workspace" / "jobs").glob("*/records")
+    shutil.copyfile(records / "construct-000-a.json", records / "construct-000-b.json")
+    assert_same(bench.merge("a", "b", method=FDA), first)
 
 
 # --- shards and dtypes ------------------------------------------------------------------
