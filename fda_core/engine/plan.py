@@ -70,7 +70,7 @@ def make_plan(
     is_fda = isinstance(method, Fda)
     matched.warnings += idle_excludes(method, tensors)
     shards, single = plan_shards(tensors, recipe, one_layer_each=is_fda)
-    digest = _digest(recipe, output, matched, storage)
+    digest = _digest(recipe, output, matched)
     plan = Plan(
         job_id=job_id or digest,
         digest=digest,
@@ -289,12 +289,7 @@ def _adapt_rate(method: Fda, matched: Matched) -> float:
     return 5e-5 if matched.base.family.towers[0].tokens == "text" else 1e-5
 
 
-def _side_file_pins(matched: Matched, storage: Storage) -> dict[str, str]:
-    base = matched.base.pinned
-    return {name: storage.stat(join(base.uri, name)).etag for name in base.sidecars}
-
-
-def _digest(recipe: Recipe, output: str, matched: Matched, storage: Storage) -> str:
+def _digest(recipe: Recipe, output: str, matched: Matched) -> str:
     """Return a digest of everything the result depends on, and where it goes."""
     checkpoints = [matched.base.pinned, *(e.checkpoint for e in matched.experts)]
     facts = {
@@ -305,7 +300,7 @@ def _digest(recipe: Recipe, output: str, matched: Matched, storage: Storage) -> 
             {name: pin.model_dump() for name, pin in sorted(c.files.items())} for c in checkpoints
         ],
         "configs": [c.config for c in checkpoints],
-        "side_files": _side_file_pins(matched, storage),
+        "side_files": {name: pin.etag for name, pin in matched.base.pinned.sidecars.items()},
     }
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -19,8 +19,13 @@ import torch
 import yaml
 
 from fda_core.engine import units
+from fda_core.engine.plan import make_plan
+from fda_core.engine.recipes import read_recipe
+from fda_core.engine.run import RunOptions, run_plan
+from fda_core.errors import ChangedInput
 from fda_core.methods.registry import METHODS, describe
 from fda_core.storage.local import LocalStorage
+from fda_core.storage.resolve import storages
 from tests.support.checkpoints import (
     PREFIX,
     WORDS,
@@ -410,6 +415,20 @@ def test_index_that_puts_a_tensor_where_it_is_not(world: World) -> None:
     document["weight_map"][QUERY] = moved
     index.write_text(json.dumps(document))
     refuse(world, CHECKPOINT, "missing_tensor", world.path("a"), QUERY, moved)
+
+
+@pytest.mark.parametrize("file", ["config.json", "vocab.txt", "model.safetensors"])
+def test_a_file_of_the_base_that_changes_after_planning(world: World, file: str) -> None:
+    """It would be published with weights that were not made for it."""
+    (world.path("base") / "vocab.txt").write_text("a\n")
+    storage = storages()
+    plan = make_plan(read_recipe(world.write().read_text()), storage, cwd=str(world.root))
+    changed = world.path("base") / file
+    changed.write_bytes(changed.read_bytes() + b" ")
+    options = RunOptions(workers=1, device="cpu")
+    with pytest.raises(ChangedInput, match=file):
+        run_plan(plan, storage, options=options, sink=lambda _: None, is_cancelled=lambda: False)
+    assert not world.output.exists()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "NaN", "{'a': 1}"])
