@@ -1095,7 +1095,18 @@ def test_option_that_the_command_does_not_have(world: World, arguments: tuple[st
     outcome = world.merge(*arguments)
     assert outcome.code == RECIPE
     assert arguments[0] in outcome.err
+    assert outcome.error["code"] == "bad_parameter"
+    assert arguments[0] in outcome.error["message"]
     assert tree(world.root) == before
+
+
+@pytest.mark.parametrize("words", [["plan"], ["mrge"], ["merge", "a", "b"], ["merge", "--set"]])
+def test_wrong_arguments_are_a_json_document_too(words: list[str]) -> None:
+    outcome = fda("--json", *words) if words == ["mrge"] else fda(*words, "--json")
+    assert outcome.code == RECIPE
+    assert outcome.error["code"] == "bad_parameter"
+    assert outcome.error["message"]
+    assert outcome.err
 
 
 @pytest.mark.parametrize("device", ["nonsense", "", "mps", "meta", "cuda:x", "cpu:1x"])
