@@ -1019,6 +1019,20 @@ def test_diff_names_what_only_one_side_has(bench: Bench) -> None:
         assert row["difference"] == pytest.approx(wanted[row["layer"]][0], rel=1e-12)
 
 
+def test_diff_names_what_it_does_not_compare(bench: Bench) -> None:
+    """Heads of different classes, and whole numbers, were left out without a word."""
+    ids = "bert.embeddings.position_ids"
+    wider = {"classifier.weight": torch.zeros(5, 16), ids: torch.arange(20)[None]}
+    bench.save(wide=B.with_tensors(wider), ids=A.with_tensors({ids: torch.arange(20)[None]}))
+    found = succeed("diff", bench.root / "ids", bench.root / "wide")
+    assert found["not_compared"] == [ids, "classifier.weight"]
+    assert found["only_a"] == found["only_b"] == []
+    said = fda("diff", bench.root / "ids", bench.root / "wide").out
+    assert f"NOT COMPARED: {ids}, classifier.weight" in said
+    B.without("pooler").save(bench.root / "bare")
+    assert "and 2 more" in fda("diff", bench.root / "base", bench.root / "bare").out
+
+
 def test_convert_makes_a_checkpoint_that_merges(bench: Bench) -> None:
     old = bench.root / "old"
     old.mkdir()
