@@ -7,6 +7,7 @@ tensor and loads no torch.
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from fda_core import __version__
 from fda_core.anchors.config import SIGMAS, ConstructConfig
 from fda_core.checkpoints.layers import Scope
 from fda_core.contract.artifacts import Manifest
-from fda_core.contract.plan import Plan
+from fda_core.contract.plan import Plan, Unit
 from fda_core.contract.recipe import MethodSpec, Recipe
 from fda_core.contract.uris import inside, join, normalise, parent, scheme
 from fda_core.engine import layout
@@ -358,16 +359,33 @@ def _is_whole(output: str, manifest: Manifest, storage: Storage) -> bool:
 
 
 def check_can_write(plan: Plan, storage: Storage, *, done: Collection[str]) -> None:
-    """Check the space left beside the output for what is not done, then write probes there."""
-    needed = sum(u.write_bytes for u in plan.units if not u.cached and u.id not in done)
-    left = storage.free_bytes(plan.workspace)
-    if left is not None and left < needed:
-        raise OutOfDisk(
-            f"{plan.workspace}: the merge writes {needed} bytes, {left} are free",
-            hint="Free space, or put the output on another disk.",
-            needed_bytes=needed,
-            free_bytes=left,
-        )
+    """Check the space left, in the workspace and beside the output, for what is not done yet.
+
+    Two places with equally much left are taken to be on one disk. Then write probes there.
+    """
+    needed: Counter[str] = Counter()
+    for unit in plan.units:
+        if not unit.cached and unit.id not in done:
+            needed[_written_to(plan, unit)] += unit.write_bytes
+    on_disk: Counter[int] = Counter()
+    for place, count in needed.items():
+        left = storage.free_bytes(place)
+        if left is None:
+            continue
+        on_disk[left] += count
+        if left < on_disk[left]:
+            raise OutOfDisk(
+                f"{place}: the merge writes {on_disk[left]} bytes, {left} are free",
+                hint="Free space, or put the output on another disk.",
+                needed_bytes=on_disk[left],
+                free_bytes=left,
+            )
     for probe in layout.probes(plan):
         storage.put(probe, b"may I write here?\n")
         storage.delete(probe)
+
+
+def _written_to(plan: Plan, unit: Unit) -> str:
+    """Return whose disk a unit writes to: final shards are beside the output from the start."""
+    final = unit.kind == "publish" or (unit.kind == "merge" and not plan.single_file)
+    return plan.output if final else plan.workspace

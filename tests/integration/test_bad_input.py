@@ -1129,6 +1129,38 @@ def test_disk_without_room_for_the_output(world: World, monkeypatch: pytest.Monk
     refuse(world, RESOURCES, "out_of_disk", world.root, "1000 are free")
 
 
+@pytest.mark.parametrize("full", ["workspace", "output"])
+@pytest.mark.parametrize("shards", [False, True])
+def test_each_disk_must_have_room_for_what_goes_there(
+    world: World, monkeypatch: pytest.MonkeyPatch, full: str, shards: bool
+) -> None:
+    """Final shards go beside the output at once; the workspace then needs no room for them."""
+    if shards:
+        large = base_model(vocab_size=20_000)
+        world.replace("base", large)
+        for seed, name in enumerate("ab"):
+            world.replace(name, expert_of(large, seed))
+        world.recipe["shard_size"] = 10**6
+    apart = world.path("elsewhere")
+
+    def free(_: LocalStorage, uri: str) -> int:
+        return 10**12 if (full == "workspace") != uri.startswith(str(apart)) else 1000
+
+    monkeypatch.setattr(LocalStorage, "free_bytes", free)
+    if full == "workspace" and shards:
+        assert world.merge("--workspace", apart).code == 0
+        return
+    where = apart if full == "workspace" else world.output
+    refuse(
+        world,
+        RESOURCES,
+        "out_of_disk",
+        f"{where}: ",
+        "1000 are free",
+        arguments=("--workspace", apart),
+    )
+
+
 @pytest.mark.parametrize("command", ["inspect", "verify"])
 def test_other_commands_on_nothing(tmp_path: Path, command: str) -> None:
     nothing = tmp_path / "nothing"
