@@ -201,6 +201,7 @@ def _match(expert: Expert, found: Opened, matched: Matched) -> PlannedExpert:
     """Return the expert with its names mapped to the base's, or refuse it."""
     base = matched.base
     _same_model(base, found)
+    matched.warnings += _other_settings(base, found)
     if found.pinned.prefix != base.pinned.prefix:
         matched.notes.append(_prefix_note(base, found))
     _check_expert_layers(base, found)
@@ -273,6 +274,30 @@ def _same_function(ours: Mapping[str, Any], theirs: Mapping[str, Any], whose: st
                 expert=whose,
                 key=key,
             )
+
+
+_TUNE_THE_FUNCTION = (
+    *("layer_norm_eps", "layer_norm_epsilon", "rms_norm_eps", "position_embedding_type"),
+    *("rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor", "sliding_window"),
+    *("query_pre_attn_scalar", "attn_logit_softcapping", "scale_attn_by_inverse_layer_idx"),
+)
+
+
+def _other_settings(base: Opened, found: Opened) -> list[str]:
+    """Return a warning for each setting of the layers that the output will not have from it.
+
+    Unlike those refused, people change them on purpose, as for longer texts, and merge then.
+    """
+    warnings = []
+    for tower in base.family.towers:
+        ours, theirs = (tower.settings(c.pinned.config) for c in (base, found))
+        warnings += [
+            f"{found.whose}: {key} is {theirs[key]!r}, the base has {ours[key]!r}, which "
+            "the output keeps"
+            for key in _TUNE_THE_FUNCTION
+            if key in ours and key in theirs and ours[key] != theirs[key]
+        ]
+    return warnings
 
 
 def _check_expert_layers(base: Opened, found: Opened) -> None:

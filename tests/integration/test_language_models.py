@@ -238,3 +238,12 @@ def test_anchors_are_not_reused_under_other_positions(tmp_path: Path) -> None:
     models.merge(fda_method(), "third")
     rows = models.document("merge_metrics", "third")["units"]
     assert {row["source"] for row in rows if row["kind"] == "construct"} == {"run"}
+
+
+@pytest.mark.parametrize(("key", "value"), [("rms_norm_eps", 0.1), ("sliding_window", 3)])
+def test_an_expert_of_other_settings_is_warned_of(tmp_path, key, value):
+    models = Models(tmp_path, "mistral")
+    assert models.plan("linear").warnings == ()
+    models.change_config("b", **{key: value})
+    (warning,) = models.plan("linear").warnings
+    assert warning.startswith(f"b: {key} is {value}, the base has ")
