@@ -32,15 +32,16 @@ _THREADS: Final = 8
 class RawCheckpoint:
     """A checkpoint as it lies there, before anything is known of its architecture.
 
-    `files` are the weight files only, by their names below `uri`. Tensors are in the order
-    of files and bytes; `start` and `end` are absolute in their file.
+    `files` are the weight files only, by their names below `uri`, as are side files. Tensors
+    are in the order of files and bytes; `start` and `end` are absolute in their file.
     """
 
     uri: str
     config: dict[str, Any]
     files: dict[str, PinnedFile]
     tensors: dict[str, TensorEntry]
-    sidecars: tuple[str, ...]
+    config_file: PinnedFile
+    sidecars: dict[str, PinnedFile]
 
 
 def open_checkpoint(storage: Storage, uri: str) -> RawCheckpoint:
@@ -57,9 +58,13 @@ def open_checkpoint(storage: Storage, uri: str) -> RawCheckpoint:
     _check_expected(uri, weights, headers)
     if not tensors:
         raise MissingShard(f"{uri}: the weight files hold no tensors", uri=uri)
-    pinned = {file: pin(listing[file]) for file in weights.files}
     return RawCheckpoint(
-        uri=uri, config=config, files=pinned, tensors=tensors, sidecars=sidecars(listing)
+        uri=uri,
+        config=config,
+        files={file: pin(listing[file]) for file in weights.files},
+        tensors=tensors,
+        config_file=pin(listing[CONFIG]),
+        sidecars={file: pin(listing[file]) for file in sidecars(listing)},
     )
 
 

@@ -29,6 +29,7 @@ class Tower:
     block: str | None
     layer: re.Pattern[str]
     config: str | None
+    defaults: Mapping[str, Any]
     depth: str
     width: str
     tokens: Literal["text", "image"]
@@ -40,11 +41,10 @@ class Tower:
     entry: frozenset[str]
 
     def settings(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the part of a model's config that describes this tower."""
-        if self.config is None:
-            return config
-        nested = config.get(self.config)
-        return nested if isinstance(nested, dict) else config
+        """Return the part of a model's config that describes this tower, defaults filled in."""
+        nested = None if self.config is None else config.get(self.config)
+        found = nested if isinstance(nested, dict) else config
+        return {**self.defaults, **found} if self.defaults else found
 
     def module_of(self, part: str) -> str | None:
         """Return the binding a tensor inside a layer falls under, or None."""
@@ -112,6 +112,21 @@ class Family:
         """Say whether a tensor is a stored buffer and no parameter."""
         return any(pattern.search(canonical) for pattern in self.buffers)
 
+    def tied_sources(
+        self, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
+    ) -> dict[str, str]:
+        """Return, for every stored copy of a tied tensor, what it is a copy of.
+
+        Names are canonical; `shapes` has every tensor of the checkpoint.
+        """
+        if not config.get("tie_word_embeddings", self.tied):
+            return {}
+        return {
+            copy: source
+            for copy, source in self.ties
+            if copy in shapes and shapes[copy] == shapes.get(source)
+        }
+
     def place(self, canonical: str) -> tuple[Tower, int, str] | None:
         """Return (tower, layer inside the tower, name inside the layer), or None outside.
 
@@ -174,6 +189,7 @@ def _tower(table: dict[str, Any]) -> Tower:
         block=table.get("block"),
         layer=re.compile(table["layer"]),
         config=table.get("config"),
+        defaults=table.get("defaults", {}),
         depth=table["depth"],
         width=table["width"],
         tokens=table["tokens"],

@@ -1,6 +1,8 @@
 """The two streams of the command: results on stdout, everything else on stderr."""
 
+import io
 import json
+import sys
 from typing import Any
 
 from rich.console import Console
@@ -13,8 +15,16 @@ err = Console(stderr=True, highlight=False)
 
 
 def print_json(data: Any) -> None:
-    """Print one JSON document to stdout, unstyled."""
-    print(json.dumps(data, ensure_ascii=False, indent=2))
+    """Print one JSON document to stdout, unstyled; escaped where UTF-8 is not understood."""
+    unicode = "utf" in (getattr(sys.stdout, "encoding", None) or "utf-8").lower()
+    print(json.dumps(data, ensure_ascii=not unicode, indent=2))
+
+
+def escape_unknown_letters() -> None:
+    """Show letters that a terminal's encoding lacks as escapes, where they would end us."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def print_error(problem: FdaError, *, as_json: bool) -> None:

@@ -10,18 +10,20 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rich.markup import escape
 
+from fda_core.checkpoints.index import list_folder
 from fda_core.checkpoints.layout import TensorSpec, aligned_order
-from fda_core.checkpoints.sidecars import is_sidecar
+from fda_core.checkpoints.sidecars import sidecars
 from fda_core.cli.console import err, print_json, size
 from fda_core.errors import (
     CheckpointError,
     Forbidden,
     MissingConfig,
     MissingShard,
+    MissingTensor,
     OutputExists,
     PickleRefused,
 )
@@ -29,6 +31,8 @@ from fda_core.storage.local import LocalStorage
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+INDEX: Final = "pytorch_model.bin.index.json"
 
 
 def convert_checkpoint(
@@ -79,9 +83,9 @@ def _write(
             writer.add(spec.name, tensors[spec.name])
         length = writer.commit().size_bytes
     (staging / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    for file in sorted(source.iterdir()):
-        if file.is_file() and is_sidecar(file.name, size_bytes=file.stat().st_size):
-            shutil.copyfile(file, staging / file.name)
+    for path in sidecars(list_folder(LocalStorage(), str(source.absolute()))):
+        (staging / path).parent.mkdir(exist_ok=True)
+        shutil.copyfile(source / path, staging / path)
     return length
 
 
@@ -100,8 +104,18 @@ def _config(source: Path, model_type: str | None) -> dict[str, object]:
 def _tensors(source: Path) -> dict[str, "Tensor"]:
     """Return every tensor of the checkpoint by name; none comes from two files."""
     tensors: dict[str, Tensor] = {}
-    for file in _files(source):
-        for name, tensor in _load(file).items():
+    for file, expected in _files(source).items():
+        found = _load(file)
+        absent = [name for name in expected if name not in found]
+        if absent:
+            raise MissingTensor(
+                f"{source}: {INDEX} puts tensor {absent[0]} in {file.name}, which lacks it "
+                f"({len(absent)} of {len(expected)} there are lacking)",
+                hint="Index and files are of different saves; fetch the checkpoint again.",
+                tensor=absent[0],
+                file=file.name,
+            )
+        for name, tensor in found.items():
             if name in tensors:
                 raise CheckpointError(f"{file}: {name} is in another file, too", tensor=name)
             tensors[name] = tensor
@@ -110,25 +124,27 @@ def _tensors(source: Path) -> dict[str, "Tensor"]:
     return tensors
 
 
-def _files(source: Path) -> list[Path]:
-    """Return the files of the index, or pytorch_model.bin; nothing is guessed."""
-    index = source / "pytorch_model.bin.index.json"
+def _files(source: Path) -> dict[Path, list[str]]:
+    """Return the files of the index, each with the tensors it must hold, or the one file."""
+    index = source / INDEX
     if not index.exists():
         single = source / "pytorch_model.bin"
         if not single.is_file():
             raise MissingShard(
-                f"{source} has neither pytorch_model.bin nor {index.name}",
+                f"{source} has neither pytorch_model.bin nor {INDEX}",
                 hint="Only checkpoints in Hugging Face layout are converted.",
             )
-        return [single]
+        return {single: []}
+    expected: dict[str, list[str]] = {}
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        for name, file in json.loads(index.read_text(encoding="utf-8"))["weight_map"].items():
+            expected.setdefault(file, []).append(name)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
         raise CheckpointError(f"{index} cannot be read: {problem}") from None
-    for name in names:
-        if Path(str(name)).name != name or not (source / name).is_file():
-            raise MissingShard(f"{index.name} names {name!r}, which is not in {source}", file=name)
-    return [source / name for name in names]
+    for file in expected:
+        if Path(str(file)).name != file or not (source / file).is_file():
+            raise MissingShard(f"{INDEX} names {file!r}, which is not in {source}", file=file)
+    return {source / file: names for file, names in sorted(expected.items())}
 
 
 def _load(file: Path) -> dict[str, "Tensor"]:

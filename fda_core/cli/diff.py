@@ -8,6 +8,7 @@ from rich.table import Table
 from fda_core.checkpoints.index import RawCheckpoint, open_checkpoint
 from fda_core.checkpoints.layers import Family, family_of
 from fda_core.cli.console import out, print_json
+from fda_core.contract.plan import TensorEntry
 from fda_core.contract.uris import normalise
 from fda_core.errors import NotSameBase, ShapeMismatch
 from fda_core.storage.base import Storage
@@ -26,6 +27,11 @@ def diff_checkpoints(a: str, b: str, storage: Storage, *, as_json: bool) -> None
             hint="Compare a checkpoint with its base, or two of one base.",
         )
     ours, theirs = (_names(family, raw) for raw in (first, second))
+    apart = [
+        name
+        for name in sorted(set(ours) & set(theirs))
+        if not _comparable(first.tensors[ours[name]], second.tensors[theirs[name]])
+    ]
     sums = _sums(storage, first, second, family, ours, theirs)
     rows = [
         {
@@ -39,6 +45,7 @@ def diff_checkpoints(a: str, b: str, storage: Storage, *, as_json: bool) -> None
     only = {
         "only_a": sorted(ours[name] for name in set(ours) - set(theirs)),
         "only_b": sorted(theirs[name] for name in set(theirs) - set(ours)),
+        "not_compared": sorted(ours[name] for name in apart),
     }
     if as_json:
         print_json({"layers": rows, **only})
@@ -74,7 +81,7 @@ def _sums(
                 hint="Compare a checkpoint with its base, or two of one base.",
                 tensor=ours[name],
             )
-        if one.shape != other.shape or not one.dtype.startswith(("F", "BF")):
+        if not _comparable(one, other):
             continue
         place = family.place(name)
         layer = place[1] if place else None
@@ -86,6 +93,11 @@ def _sums(
         total[0] += float(torch.linalg.vector_norm(y - x)) ** 2
         total[1] += float(torch.linalg.vector_norm(x)) ** 2
     return sums
+
+
+def _comparable(one: TensorEntry, other: TensorEntry) -> bool:
+    """Say whether two tensors have a distance: floats of one shape, as most are."""
+    return one.shape == other.shape and all(e.dtype.startswith(("F", "BF")) for e in (one, other))
 
 
 def _print(rows: list[dict[str, object]], only: dict[str, list[str]]) -> None:
@@ -103,5 +115,6 @@ def _print(rows: list[dict[str, object]], only: dict[str, list[str]]) -> None:
     out.print(table)
     for key, names in only.items():
         if names:
-            shown = escape(", ".join(names[:5]))
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            shown = escape(", ".join(names[:5]) + more)
             out.print(f"{key.replace('_', ' ').upper()}: {shown}", soft_wrap=True)

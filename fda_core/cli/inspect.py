@@ -90,6 +90,7 @@ def _places(entries: Mapping[str, TensorEntry]) -> dict[str, object]:
 def _structure(raw: RawCheckpoint, family: Family) -> dict[str, object]:
     prefix = family.prefix_of(raw.tensors)
     canonical = {family.canonical(name, prefix): name for name in raw.tensors}
+    shapes = {short: raw.tensors[name].shape for short, name in canonical.items()}
     layers = {
         (place[0].name, place[1]) for name in canonical if (place := family.place(name)) is not None
     }
@@ -100,10 +101,7 @@ def _structure(raw: RawCheckpoint, family: Family) -> dict[str, object]:
         "heads": sorted(name for short, name in canonical.items() if family.is_head(short)),
         "tied": [
             f"{canonical[copy]} = {canonical[source]}"
-            for copy, source in family.ties
-            if copy in canonical
-            and source in canonical
-            and raw.config.get("tie_word_embeddings", True) is not False
+            for copy, source in family.tied_sources(raw.config, shapes).items()
         ],
         "fda": all(tower.block is not None for tower in family.towers),
     }

@@ -11,10 +11,10 @@ from rich.markup import escape
 
 from fda_core import __version__
 from fda_core.cli import resource_commands, service_commands
-from fda_core.cli.console import err, print_error, print_json
+from fda_core.cli.console import err, escape_unknown_letters, print_error, print_json
 from fda_core.cli.exit_codes import INTERRUPTED, OUR_BUG, exit_code
 from fda_core.cli.options import AsJson, Debug, On, Output, RecipePath, Set, read_text
-from fda_core.errors import Cancelled, FdaError, InternalError, OutOfHostMemory
+from fda_core.errors import BadParameter, Cancelled, FdaError, InternalError, OutOfHostMemory
 
 app = typer.Typer(
     help="Merge fine-tuned checkpoints into one model.",
@@ -239,10 +239,16 @@ def run(arguments: list[str] | None = None) -> None:
     # must be said before torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("KMP_BLOCKTIME", "0")
+    escape_unknown_letters()
     given = sys.argv[1:] if arguments is None else arguments
     debug, as_json = "--debug" in given, "--json" in given
     try:
         app(given, standalone_mode=True)
+    except SystemExit as ending:
+        misused = _misused(ending)
+        if as_json and misused is not None:
+            print_json({"error": misused.as_dict()})
+        raise
     except FdaError as problem:
         if debug:
             traceback.print_exc()
@@ -264,6 +270,14 @@ def run(arguments: list[str] | None = None) -> None:
         what = _named(problem)
         print_error(what, as_json=as_json)
         sys.exit(exit_code(what))
+
+
+def _misused(ending: SystemExit) -> FdaError | None:
+    """Return the error that stands for wrong arguments, which people have been told of already."""
+    message = getattr(ending.__context__, "format_message", None)
+    if message is None:
+        return None
+    return BadParameter(message(), hint="--help shows arguments and options.")
 
 
 def _named(problem: Exception) -> FdaError:

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import typer
 
@@ -37,16 +37,22 @@ Label = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Repe
 
 
 def read_text(path: str) -> str:
-    """Return a document's text, from a file or stdin."""
-    if path == "-":
-        return sys.stdin.read()
+    """Return a document's text, from a file or stdin; UTF-8 whatever the locale."""
     try:
+        if path == "-":
+            return _stdin().read().decode("utf-8")
         return Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise NotFound(f"there is no recipe at {path}", hint="Check the path.", uri=path) from None
     except (OSError, UnicodeDecodeError) as problem:
         raise RecipeError(
-            f"{path} cannot be read as text: {problem}",
+            f"{'stdin' if path == '-' else path} cannot be read as text: {problem}",
             hint="Give a YAML or JSON file in UTF-8 that you may read.",
             uri=path,
         ) from None
+
+
+def _stdin() -> BinaryIO:
+    if sys.stdin is None:  # closed by whoever started us
+        raise RecipeError("stdin is closed", hint="Give the recipe's path, or pipe it in.")
+    return sys.stdin.buffer

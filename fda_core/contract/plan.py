@@ -60,7 +60,9 @@ class PinnedCheckpoint(PlainData):
     prefix: str
     files: dict[str, PinnedFile]
     tensors: dict[str, TensorEntry]
-    sidecars: tuple[str, ...]
+    config_file: PinnedFile | None = None
+    """config.json itself, which the output takes from the base; an adapter has none."""
+    sidecars: dict[str, PinnedFile]
 
 
 class LowRankUpdate(PlainData):

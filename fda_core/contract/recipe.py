@@ -29,7 +29,7 @@ OutputDtype = Literal["as_base", "float32", "float64", "float16", "bfloat16"]
 
 T = TypeVar("T", bound=BaseModel)
 
-EXPERT_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+EXPERT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Document(BaseModel):
@@ -52,7 +52,7 @@ class Expert(Document):
 
     @model_validator(mode="after")
     def _name_is_safe(self) -> "Expert":
-        if not EXPERT_NAME.match(self.name):
+        if not EXPERT_NAME.fullmatch(self.name):
             raise ValueError(
                 f"expert name {self.name!r} may have letters, digits, '.', '_' and '-', "
                 "1 to 64 of them, and starts with a letter or digit"

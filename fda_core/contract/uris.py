@@ -28,6 +28,12 @@ def normalise(uri: str, *, cwd: str) -> str:
     kind = scheme(uri)
     if kind == "file":
         path = uri[len("file://") :] if _SCHEME.match(uri) else uri
+        if path is not uri and not path.startswith(("/", "~")):
+            raise UnsupportedScheme(
+                f"{uri}: file:// names a host before the third slash, and files are read here only",
+                hint="Write file:///path, or the path alone.",
+                uri=uri,
+            )
         if path.startswith("~"):
             raise UnsupportedScheme(
                 f"{uri}: '~' is the shell's and is not expanded here",

@@ -7,8 +7,15 @@ from fda_core.errors import NonFinite
 
 
 def require_finite(tensor: Tensor, *, name: str, whose: str) -> None:
-    """Raise `NonFinite` with the first bad position of a tensor that has one."""
-    if not tensor.is_floating_point() or is_finite(tensor):
+    """Raise `NonFinite` with the first bad position of a tensor that has one.
+
+    Eight-bit floats are copied to float32 for it.
+    """
+    if not tensor.is_floating_point():
+        return
+    if tensor.itemsize == 1:
+        tensor = tensor.float()  # torch has neither aminmax nor isfinite of eight-bit floats
+    if is_finite(tensor):
         return
     flat = (~tensor.isfinite()).flatten()
     first = int(flat.nonzero()[0])

@@ -120,7 +120,8 @@ def _read(whose: str, raw: RawCheckpoint) -> Opened:
         prefix=prefix,
         files=dict(raw.files),
         tensors=dict(raw.tensors),
-        sidecars=tuple(raw.sidecars),
+        config_file=raw.config_file,
+        sidecars=dict(raw.sidecars),
     )
     return Opened(whose=whose, pinned=pinned, family=family, names=names)
 
@@ -141,7 +142,7 @@ def _read_adapter(whose: str, raw: RawAdapter, base: Opened) -> Opened:
             prefix=names.prefix,
             files=dict(raw.files),
             tensors=dict(raw.tensors),
-            sidecars=(),
+            sidecars={},
         ),
         family=base.family,
         names=names.whole,

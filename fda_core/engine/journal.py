@@ -37,17 +37,27 @@ class Journal:
     def find(self, unit: Unit) -> UnitRecord | None:
         """Return a unit's record if it is there and its files still have their lengths.
 
-        A record that cannot be read counts as none: the unit runs again.
+        A record that cannot be read, is another unit's, or of a final shard elsewhere counts as
+        none: the unit runs again.
         """
         address = layout.record(self._plan, unit.id)
         try:
             found = UnitRecord.model_validate_json(self._storage.read(address))
+            if found.unit != unit.id or not self._in_place(unit, found):
+                return None
             for file in found.files:
                 if self._storage.stat(file.path).size_bytes != file.size_bytes:
                     return None
         except (NotFound, ValidationError):
             return None
         return found
+
+    def _in_place(self, unit: Unit, record: UnitRecord) -> bool:
+        """Say whether a final shard is in this plan's staging, which publishing moves."""
+        if unit.shard is None or self._plan.single_file:
+            return True
+        shard = next(shard for shard in self._plan.shards if shard.number == unit.shard)
+        return [file.path for file in record.files] == [layout.shard(self._plan, shard)]
 
     def find_all(self, *, among: Collection[str] | None = None) -> dict[str, UnitRecord]:
         """Return the records of finished units by id, in plan order; publishing has none.

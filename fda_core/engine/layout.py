@@ -1,7 +1,9 @@
 """Where a job keeps its things: addresses below the workspace and beside the output."""
 
+import hashlib
+
 from fda_core.contract.plan import Plan, PlannedShard
-from fda_core.contract.uris import basename, inside, join, parent
+from fda_core.contract.uris import basename, inside, join, parent, scheme
 
 WORKSPACE_NAME = ".fda-workspace"
 
@@ -27,8 +29,16 @@ def records(plan: Plan) -> str:
 
 
 def staging(plan: Plan) -> str:
-    """Return where the output is put together before it appears."""
-    return join(parent(plan.output), f".{basename(plan.output)}.{plan.job_id}.partial")
+    """Return where the output is put together before it appears.
+
+    On a file system the job's lock is in the workspace, so another workspace than usual has a
+    staging of its own: two processes of one job would write into one another's. On object
+    stores publishers of a job share it, and agree (`engine.publishing`).
+    """
+    of = plan.job_id
+    if scheme(plan.output) == "file" and plan.workspace != default_workspace(plan.output):
+        of += "-" + hashlib.sha256(plan.workspace.encode()).hexdigest()[:8]
+    return join(parent(plan.output), f".{basename(plan.output)}.{of}.partial")
 
 
 def publication(plan: Plan) -> str:

@@ -7,13 +7,15 @@ tensor and loads no torch.
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Collection
+from pathlib import Path
 
 from fda_core import __version__
 from fda_core.anchors.config import SIGMAS, ConstructConfig
 from fda_core.checkpoints.layers import Scope
 from fda_core.contract.artifacts import Manifest
-from fda_core.contract.plan import Plan
+from fda_core.contract.plan import Plan, Unit
 from fda_core.contract.recipe import MethodSpec, Recipe
 from fda_core.contract.uris import inside, join, normalise, parent, scheme
 from fda_core.engine import layout
@@ -21,7 +23,7 @@ from fda_core.engine.cut import cut_into_units
 from fda_core.engine.inputs import Matched, open_inputs
 from fda_core.engine.publishing import is_half_published, manifest_at
 from fda_core.engine.tensors import plan_shards, plan_tensors
-from fda_core.engine.vary import check_layer_count, vary_tensors
+from fda_core.engine.vary import check_layer_count, idle_excludes, vary_tensors
 from fda_core.errors import (
     BadParameter,
     NoExperts,
@@ -68,8 +70,9 @@ def make_plan(
     layers = 1 + max((t.layer for t in tensors if t.layer is not None), default=-1)
     check_layer_count(recipe, layers)
     is_fda = isinstance(method, Fda)
+    matched.warnings += idle_excludes(method, tensors)
     shards, single = plan_shards(tensors, recipe, one_layer_each=is_fda)
-    digest = _digest(recipe, output, matched, storage)
+    digest = _digest(recipe, output, matched)
     plan = Plan(
         job_id=job_id or digest,
         digest=digest,
@@ -289,12 +292,7 @@ def _adapt_rate(method: Fda, matched: Matched) -> float:
     )
 
 
-def _side_file_pins(matched: Matched, storage: Storage) -> dict[str, str]:
-    base = matched.base.pinned
-    return {name: storage.stat(join(base.uri, name)).etag for name in base.sidecars}
-
-
-def _digest(recipe: Recipe, output: str, matched: Matched, storage: Storage) -> str:
+def _digest(recipe: Recipe, output: str, matched: Matched) -> str:
     """Return a digest of everything the result depends on, and where it goes."""
     checkpoints = [matched.base.pinned, *(e.checkpoint for e in matched.experts)]
     facts = {
@@ -305,7 +303,7 @@ def _digest(recipe: Recipe, output: str, matched: Matched, storage: Storage) -> 
             {name: pin.model_dump() for name, pin in sorted(c.files.items())} for c in checkpoints
         ],
         "configs": [c.config for c in checkpoints],
-        "side_files": _side_file_pins(matched, storage),
+        "side_files": {name: pin.etag for name, pin in matched.base.pinned.sidecars.items()},
     }
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -313,7 +311,10 @@ def _digest(recipe: Recipe, output: str, matched: Matched, storage: Storage) -> 
 
 def _check_output_free(plan: Plan, storage: Storage) -> None:
     # In this order: whoever else publishes this job may finish between the two questions.
-    if not storage.exists(plan.output) or is_half_published(plan, storage):
+    if not storage.exists(plan.output):
+        _check_nothing_in_the_way(plan.output)
+        return
+    if is_half_published(plan, storage):
         return
     if not is_published(plan, storage):
         raise OutputExists(
@@ -321,6 +322,25 @@ def _check_output_free(plan: Plan, storage: Storage) -> None:
             hint="Remove it or choose another output. (An output of this very merge counts as "
             "finished only while all of its files are there.)",
             output=plan.output,
+        )
+
+
+def _check_nothing_in_the_way(output: str) -> None:
+    """Refuse what is no file, and yet no folder can be moved to: links, and folders of folders."""
+    if scheme(output) != "file":
+        return
+    path = Path(output)
+    if path.is_symlink():
+        raise OutputExists(
+            f"{output} is a link to {_real(output)}; nothing is overwritten",
+            hint="Give the folder it leads to as the output, or remove the link.",
+            output=output,
+        )
+    if path.is_dir() and any(path.iterdir()):
+        raise OutputExists(
+            f"{output} holds empty folders; nothing is overwritten",
+            hint="Remove it or choose another output.",
+            output=output,
         )
 
 
@@ -341,16 +361,33 @@ def _is_whole(output: str, manifest: Manifest, storage: Storage) -> bool:
 
 
 def check_can_write(plan: Plan, storage: Storage, *, done: Collection[str]) -> None:
-    """Check the space left beside the output for what is not done, then write probes there."""
-    needed = sum(u.write_bytes for u in plan.units if not u.cached and u.id not in done)
-    left = storage.free_bytes(plan.workspace)
-    if left is not None and left < needed:
-        raise OutOfDisk(
-            f"{plan.workspace}: the merge writes {needed} bytes, {left} are free",
-            hint="Free space, or put the output on another disk.",
-            needed_bytes=needed,
-            free_bytes=left,
-        )
+    """Check the space left, in the workspace and beside the output, for what is not done yet.
+
+    Two places with equally much left are taken to be on one disk. Then write probes there.
+    """
+    needed: Counter[str] = Counter()
+    for unit in plan.units:
+        if not unit.cached and unit.id not in done:
+            needed[_written_to(plan, unit)] += unit.write_bytes
+    on_disk: Counter[int] = Counter()
+    for place, count in needed.items():
+        left = storage.free_bytes(place)
+        if left is None:
+            continue
+        on_disk[left] += count
+        if left < on_disk[left]:
+            raise OutOfDisk(
+                f"{place}: the merge writes {on_disk[left]} bytes, {left} are free",
+                hint="Free space, or put the output on another disk.",
+                needed_bytes=on_disk[left],
+                free_bytes=left,
+            )
     for probe in layout.probes(plan):
         storage.put(probe, b"may I write here?\n")
         storage.delete(probe)
+
+
+def _written_to(plan: Plan, unit: Unit) -> str:
+    """Return whose disk a unit writes to: final shards are beside the output from the start."""
+    final = unit.kind == "publish" or (unit.kind == "merge" and not plan.single_file)
+    return plan.output if final else plan.workspace

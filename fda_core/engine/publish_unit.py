@@ -176,16 +176,19 @@ class _Publisher:
     def _side_files(self) -> None:
         """Copy the base's config, tokenizer and other side files."""
         base = self._plan.base
-        config = self._storage.read(join(base.uri, "config.json"))
+        config = self._side_file("config.json", base.config_file)
         wanted = self._plan.recipe.dtype.output
         if wanted != "as_base":
             changed = {**json.loads(config), "dtype": wanted}
             changed.pop("torch_dtype", None)
             config = (json.dumps(changed, indent=2) + "\n").encode()
         self._write("config.json", config)
-        for name in base.sidecars:
-            if name != "config.json":
-                self._write(name, self._storage.read(join(base.uri, name)))
+        for name, pin in base.sidecars.items():
+            self._write(name, self._side_file(name, pin))
+
+    def _side_file(self, name: str, pin: PinnedFile | None) -> bytes:
+        """Return a side file of the base, which must be the one that was planned with."""
+        return self._storage.read(join(self._plan.base.uri, name), etag=pin.etag if pin else None)
 
     def _heads(self, expert: PlannedExpert) -> None:
         """Write an expert's own heads, as they are, to heads/<expert>.safetensors."""

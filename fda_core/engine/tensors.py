@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fda_core.checkpoints.dtypes import FLOATS
+from fda_core.checkpoints.dtypes import DTYPES, FLOATS
 from fda_core.checkpoints.layers import Family
 from fda_core.contract.plan import PlannedShard, PlannedTensor, TensorRule
 from fda_core.contract.recipe import Recipe
@@ -14,11 +14,6 @@ SAFETENSORS_DTYPES = {
     "float16": "F16",
     "bfloat16": "BF16",
 }
-ITEM_BYTES = {
-    **{"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4},
-    **{"F16": 2, "BF16": 2, "I16": 2, "U16": 2},
-    **{"I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1},
-}
 PART_BYTES = 64 * 2**20
 """Size of the pieces in which a merge that ends in one file is worked on."""
 
@@ -29,9 +24,10 @@ def plan_tensors(matched: Matched, recipe: Recipe) -> list[PlannedTensor]:
     Order: outside and heads first, then layers ascending; by name inside each.
     """
     base = matched.base
-    first = _first_layers(base.family, base)
+    first, tied = _first_layers(base.family, base), _tied_sources(base)
     planned = [
-        _plan_one(canonical, name, matched, recipe, first) for canonical, name in base.names.items()
+        _plan_one(canonical, name, matched, recipe, first, tied.get(canonical))
+        for canonical, name in base.names.items()
     ]
     for note in _left_out(planned, matched):
         matched.notes.append(note)
@@ -48,13 +44,21 @@ def _first_layers(family: Family, base: Opened) -> dict[str, int]:
 
 
 def _plan_one(
-    canonical: str, name: str, matched: Matched, recipe: Recipe, first: dict[str, int]
+    canonical: str,
+    name: str,
+    matched: Matched,
+    recipe: Recipe,
+    first: dict[str, int],
+    tied_to: str | None,
 ) -> PlannedTensor:
     base = matched.base
     entry = base.pinned.tensors[name]
     place = base.family.place(canonical)
     having = tuple(e.name for e in matched.experts if name in e.names)
-    rule, reason, tied_to = _rule(canonical, entry.dtype, place is not None, having, base, recipe)
+    if tied_to is not None:
+        rule, reason = TensorRule.TIED, "tied"
+    else:
+        rule, reason = _rule(canonical, entry.dtype, place is not None, having, base, recipe)
     return PlannedTensor(
         name=name,
         layer=None if place is None else first[place[0].name] + place[1],
@@ -76,35 +80,27 @@ def _rule(
     having: tuple[str, ...],
     base: Opened,
     recipe: Recipe,
-) -> tuple[TensorRule, str, str | None]:
-    source = _tied_source(canonical, base)
-    if source is not None:
-        return TensorRule.TIED, "tied", source
+) -> tuple[TensorRule, str]:
     if base.family.is_head(canonical):
-        return TensorRule.BASE, "head", None
+        return TensorRule.BASE, "head"
     if dtype not in FLOATS or base.family.is_buffer(canonical):
-        return TensorRule.BASE, "buffer", None
+        return TensorRule.BASE, "buffer"
     if in_layer:
-        return TensorRule.MERGE, "layer", None
+        return TensorRule.MERGE, "layer"
     if not having:
-        return TensorRule.BASE, "no expert has it", None
+        return TensorRule.BASE, "no expert has it"
     if recipe.outside == "base":
-        return TensorRule.BASE, "outside", None
+        return TensorRule.BASE, "outside"
     if recipe.outside == "average":
-        return TensorRule.AVERAGE, "outside", None
-    return TensorRule.MERGE, "outside", None
+        return TensorRule.AVERAGE, "outside"
+    return TensorRule.MERGE, "outside"
 
 
-def _tied_source(canonical: str, base: Opened) -> str | None:
-    """Return the base's name of the tensor this one is a copy of, or None."""
-    if not base.pinned.config.get("tie_word_embeddings", base.family.tied):
-        return None
-    for copy, source in base.family.ties:
-        if copy == canonical and source in base.names:
-            ours, theirs = base.names[canonical], base.names[source]
-            if base.pinned.tensors[ours].shape == base.pinned.tensors[theirs].shape:
-                return theirs
-    return None
+def _tied_sources(base: Opened) -> dict[str, str]:
+    """Return, by canonical name of a tied copy, the base's name of what it is a copy of."""
+    shapes = {canonical: base.pinned.tensors[name].shape for canonical, name in base.names.items()}
+    tied = base.family.tied_sources(base.pinned.config, shapes)
+    return {copy: base.names[source] for copy, source in tied.items()}
 
 
 def _output_dtype(dtype: str, recipe: Recipe) -> str:
@@ -137,7 +133,7 @@ def tensor_bytes(tensor: PlannedTensor) -> int:
     count = 1
     for axis in tensor.shape:
         count *= axis
-    return count * ITEM_BYTES[tensor.dtype]
+    return count * DTYPES[tensor.dtype].size_bytes
 
 
 def plan_shards(

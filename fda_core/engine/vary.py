@@ -49,6 +49,21 @@ def vary_tensors(
     return _Settings(recipe, matched).resolve(tensors)
 
 
+def idle_excludes(method: Method, tensors: Sequence[PlannedTensor]) -> list[str]:
+    """Return a warning for every pattern of `exclude` that no merged tensor falls under."""
+    where, used = "method", method
+    if isinstance(method, Fda):
+        if method.start is None:
+            return []
+        where, used = "method.start", method.start
+    merged = [tensor.name for tensor in tensors if tensor.rule is TensorRule.MERGE]
+    return [
+        f"{where}.exclude changes nothing: no merged tensor is called like {pattern!r}"
+        for pattern in getattr(used.parameters, "exclude", ())
+        if not any(fnmatchcase(name, pattern) for name in merged)
+    ]
+
+
 def method_of_setting(plan: Plan, number: int) -> Method:
     """Return the method with the parameters of one of a plan's settings."""
     setting = plan.settings[number]

@@ -108,7 +108,7 @@ def _opened(storage: S3Storage, file: str) -> RawCheckpoint:
         config={},
         files={file: pin(info)},
         tensors=header,
-        sidecars=(),
+        sidecars={},
     )
 
 

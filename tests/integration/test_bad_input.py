@@ -4,6 +4,7 @@ Refusals are made in the test's process. A refusal must name the culprit and the
 what to do, and leave the disk as it was: the whole folder is compared before and after.
 """
 
+import io
 import json
 import os
 import pickle
@@ -18,8 +19,13 @@ import torch
 import yaml
 
 from fda_core.engine import units
+from fda_core.engine.plan import make_plan
+from fda_core.engine.recipes import read_recipe
+from fda_core.engine.run import RunOptions, run_plan
+from fda_core.errors import ChangedInput
 from fda_core.methods.registry import METHODS, describe
 from fda_core.storage.local import LocalStorage
+from fda_core.storage.resolve import storages
 from tests.support.checkpoints import (
     PREFIX,
     WORDS,
@@ -409,6 +415,20 @@ def test_index_that_puts_a_tensor_where_it_is_not(world: World) -> None:
     document["weight_map"][QUERY] = moved
     index.write_text(json.dumps(document))
     refuse(world, CHECKPOINT, "missing_tensor", world.path("a"), QUERY, moved)
+
+
+@pytest.mark.parametrize("file", ["config.json", "vocab.txt", "model.safetensors"])
+def test_a_file_of_the_base_that_changes_after_planning(world: World, file: str) -> None:
+    """It would be published with weights that were not made for it."""
+    (world.path("base") / "vocab.txt").write_text("a\n")
+    storage = storages()
+    plan = make_plan(read_recipe(world.write().read_text()), storage, cwd=str(world.root))
+    changed = world.path("base") / file
+    changed.write_bytes(changed.read_bytes() + b" ")
+    options = RunOptions(workers=1, device="cpu")
+    with pytest.raises(ChangedInput, match=file):
+        run_plan(plan, storage, options=options, sink=lambda _: None, is_cancelled=lambda: False)
+    assert not world.output.exists()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "NaN", "{'a': 1}"])
@@ -847,7 +867,9 @@ def test_weight_that_is_no_number(world: World, weight: Any) -> None:
     refuse(world, RECIPE, "bad_parameter", "experts.1.weight", shown)
 
 
-@pytest.mark.parametrize("name", ["../a", "a/b", "", ".", "-a", "a b", "ä", "x" * 65, "a\nb"])
+@pytest.mark.parametrize(
+    "name", ["../a", "a/b", "", ".", "-a", "a b", "ä", "x" * 65, "a\nb", "a\n"]
+)
 def test_expert_name_that_is_no_file_name(world: World, name: str) -> None:
     world.recipe["experts"][0]["name"] = name
     refuse(world, RECIPE, "bad_parameter", "experts.0", repr(name)[1:-1][:40])
@@ -909,6 +931,19 @@ def test_output_that_is_a_folder_already(world: World) -> None:
 def test_output_that_is_a_file_already(world: World) -> None:
     world.output.write_text("mine")
     refuse(world, RECIPE, "output_exists", world.output)
+
+
+def test_output_that_is_a_link(world: World) -> None:
+    """To nothing or to an empty folder: a folder cannot be moved there, which took all the work."""
+    world.output.symlink_to(world.path("elsewhere"))
+    refuse(world, RECIPE, "output_exists", world.output, "link", world.path("elsewhere"))
+    world.path("elsewhere").mkdir()
+    refuse(world, RECIPE, "output_exists", world.output, "link", world.path("elsewhere"))
+
+
+def test_output_that_holds_empty_folders(world: World) -> None:
+    (world.output / "old").mkdir(parents=True)
+    refuse(world, RECIPE, "output_exists", world.output, "empty folders")
 
 
 def test_output_of_another_recipe(world: World) -> None:
@@ -999,6 +1034,13 @@ def test_recipe_that_is_not_text(world: World) -> None:
     check_error(fda("merge", path, "--json"), RECIPE, "recipe_invalid", path)
 
 
+def test_stdin_that_is_closed_or_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    check_error(fda("plan", "-", "--json"), RECIPE, "recipe_invalid", "stdin is closed")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"base: \xff")))
+    check_error(fda("plan", "-", "--json"), RECIPE, "recipe_invalid", "stdin", "as text")
+
+
 def test_recipe_that_is_a_folder(world: World) -> None:
     check_error(fda("merge", world.root, "--json"), RECIPE, "recipe_invalid", world.root)
 
@@ -1053,7 +1095,18 @@ def test_option_that_the_command_does_not_have(world: World, arguments: tuple[st
     outcome = world.merge(*arguments)
     assert outcome.code == RECIPE
     assert arguments[0] in outcome.err
+    assert outcome.error["code"] == "bad_parameter"
+    assert arguments[0] in outcome.error["message"]
     assert tree(world.root) == before
+
+
+@pytest.mark.parametrize("words", [["plan"], ["mrge"], ["merge", "a", "b"], ["merge", "--set"]])
+def test_wrong_arguments_are_a_json_document_too(words: list[str]) -> None:
+    outcome = fda("--json", *words) if words == ["mrge"] else fda(*words, "--json")
+    assert outcome.code == RECIPE
+    assert outcome.error["code"] == "bad_parameter"
+    assert outcome.error["message"]
+    assert outcome.err
 
 
 @pytest.mark.parametrize("device", ["nonsense", "", "mps", "meta", "cuda:x", "cpu:1x"])
@@ -1074,6 +1127,38 @@ def test_cuda_on_a_machine_without(world: World, device: str) -> None:
 def test_disk_without_room_for_the_output(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LocalStorage, "free_bytes", lambda *_: 1000)
     refuse(world, RESOURCES, "out_of_disk", world.root, "1000 are free")
+
+
+@pytest.mark.parametrize("full", ["workspace", "output"])
+@pytest.mark.parametrize("shards", [False, True])
+def test_each_disk_must_have_room_for_what_goes_there(
+    world: World, monkeypatch: pytest.MonkeyPatch, full: str, shards: bool
+) -> None:
+    """Final shards go beside the output at once; the workspace then needs no room for them."""
+    if shards:
+        large = base_model(vocab_size=20_000)
+        world.replace("base", large)
+        for seed, name in enumerate("ab"):
+            world.replace(name, expert_of(large, seed))
+        world.recipe["shard_size"] = 10**6
+    apart = world.path("elsewhere")
+
+    def free(_: LocalStorage, uri: str) -> int:
+        return 10**12 if (full == "workspace") != uri.startswith(str(apart)) else 1000
+
+    monkeypatch.setattr(LocalStorage, "free_bytes", free)
+    if full == "workspace" and shards:
+        assert world.merge("--workspace", apart).code == 0
+        return
+    where = apart if full == "workspace" else world.output
+    refuse(
+        world,
+        RESOURCES,
+        "out_of_disk",
+        f"{where}: ",
+        "1000 are free",
+        arguments=("--workspace", apart),
+    )
 
 
 @pytest.mark.parametrize("command", ["inspect", "verify"])

@@ -5,8 +5,10 @@ the safetensors library and compared with sums written out here, in float64.
 """
 
 import hashlib
+import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -34,7 +36,7 @@ from tests.support.checkpoints import (
     with_tied_copy,
 )
 from tests.support.command import fda, succeed, tree
-from tests.support.models import MODELS, save_model
+from tests.support.models import MODELS, save_expert, save_model
 
 FDA = {
     "name": "fda",
@@ -269,9 +271,9 @@ def test_words_for_people_name_output_and_report(bench: Bench) -> None:
 
 
 def test_recipe_from_stdin(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    import io
-
-    monkeypatch.setattr("sys.stdin", io.StringIO(bench.recipe("a", "b").read_text()))
+    text = bench.recipe("a", "b", notes=["für später"]).read_text()
+    piped = io.TextIOWrapper(io.BytesIO(text.encode()), encoding="ascii")
+    monkeypatch.setattr("sys.stdin", piped)
     assert succeed("merge", "-", *HERE)["output"] == str(bench.root / "out")
 
 
@@ -515,6 +517,24 @@ def test_buffers_stay_the_bases(tmp_path: Path) -> None:
     assert torch.equal(merged[ids], torch.arange(20)[None])
 
 
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2fnuz", "float8_e8m0fnu"])
+def test_a_buffer_of_any_dtype_stays_the_bases(bench: Bench, dtype: str) -> None:
+    name = "bert.embeddings.token_type_ids"
+    kept = torch.ones(3).to(getattr(torch, dtype))
+    bench.save(odd=BASE.with_tensors({name: kept}))
+    merged = bench.merge("a", "b", base=str(bench.root / "odd"))
+    assert merged[name].dtype == kept.dtype
+    assert torch.equal(merged[name].view(torch.uint8), kept.view(torch.uint8))
+
+
+def test_a_head_in_eight_bit_floats_is_kept_aside(bench: Bench) -> None:
+    head = A.tensors["classifier.weight"].to(torch.float8_e4m3fn)
+    bench.save(odd=A.with_tensors({"classifier.weight": head}))
+    bench.merge("odd", "b")
+    kept = load_file(bench.root / "out" / "heads" / "odd.safetensors")["classifier.weight"]
+    assert torch.equal(kept.view(torch.uint8), head.view(torch.uint8))
+
+
 # --- degenerate experts -----------------------------------------------------------------
 
 
@@ -595,6 +615,29 @@ def test_every_family_merges_with_fda_and_loads(tmp_path: Path, kind: str) -> No
     assert all(bool(p.isfinite().all()) for p in loaded.parameters())
 
 
+def test_a_clip_that_leaves_out_what_is_as_by_default_has_the_same_plan(tmp_path: Path) -> None:
+    """As transformers 4 wrote nested configs: a ViT-B/32 has next to nothing in its own."""
+    from transformers import CLIPConfig, CLIPModel
+
+    small = {"hidden_size": 24, "intermediate_size": 8}
+    text = {**small, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 50}
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=small, projection_dim=4))
+    model.save_pretrained(tmp_path / "base")
+    for seed, name in enumerate("ab"):
+        save_expert(model, tmp_path / name, seed=seed)
+    bench = Bench(tmp_path)
+    recipe = bench.recipe("a", "b", method=FDA)
+    full = succeed("plan", recipe)
+    for folder in ("base", "b"):
+        file = tmp_path / folder / "config.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "vision_config": small}))
+    sparse = succeed("plan", recipe)
+    for plan in (full, sparse):
+        assert plan["layers"] == 12
+        assert plan["recipe"]["method"]["parameters"]["construct"]["tokens"] == 50
+    assert sparse["units"] == full["units"]
+
+
 def _noise(tensor: Tensor, numbers: torch.Generator) -> Tensor:
     return torch.randn(tensor.shape, generator=numbers)
 
@@ -639,6 +682,14 @@ def test_damaged_anchors_are_made_again(bench: Bench) -> None:
         raw[0] ^= 1
         file.write_bytes(raw)
     assert_same(bench.merge("a", "b", output="two", method=FDA), first)
+
+
+def test_a_record_under_another_units_name_counts_as_none(bench: Bench) -> None:
+    first = bench.merge("a", "b", method=FDA)
+    shutil.rmtree(bench.root / "out")
+    (records,) = (bench.root / ".fda-workspace" / "jobs").glob("*/records")
+    shutil.copyfile(records / "construct-000-a.json", records / "construct-000-b.json")
+    assert_same(bench.merge("a", "b", method=FDA), first)
 
 
 # --- shards and dtypes ------------------------------------------------------------------
@@ -876,6 +927,22 @@ def test_inspect_tells_what_the_headers_show(tmp_path: Path, shards: int) -> Non
     assert "bert" in said.out
 
 
+@pytest.mark.parametrize(("said", "tied"), [({}, True), ({"tie_word_embeddings": False}, False)])
+def test_inspect_calls_tied_what_a_merge_ties(
+    tmp_path: Path, said: dict[str, Any], tied: bool
+) -> None:
+    with_tied_copy(BASE).with_config(**said).save(tmp_path / "base")
+    assert bool(succeed("inspect", tmp_path / "base")["tied"]) is tied
+
+
+def test_inspect_of_a_llama_that_does_not_say_ties_nothing(tmp_path: Path) -> None:
+    save_model("llama", tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config.pop("tie_word_embeddings")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert succeed("inspect", tmp_path)["tied"] == []
+
+
 def test_inspect_of_an_unknown_family_still_tells(tmp_path: Path) -> None:
     BASE.with_config(model_type="mamba").save(tmp_path / "odd")
     facts = succeed("inspect", tmp_path / "odd")
@@ -952,6 +1019,20 @@ def test_diff_names_what_only_one_side_has(bench: Bench) -> None:
         assert row["difference"] == pytest.approx(wanted[row["layer"]][0], rel=1e-12)
 
 
+def test_diff_names_what_it_does_not_compare(bench: Bench) -> None:
+    """Heads of different classes, and whole numbers, were left out without a word."""
+    ids = "bert.embeddings.position_ids"
+    wider = {"classifier.weight": torch.zeros(5, 16), ids: torch.arange(20)[None]}
+    bench.save(wide=B.with_tensors(wider), ids=A.with_tensors({ids: torch.arange(20)[None]}))
+    found = succeed("diff", bench.root / "ids", bench.root / "wide")
+    assert found["not_compared"] == [ids, "classifier.weight"]
+    assert found["only_a"] == found["only_b"] == []
+    said = fda("diff", bench.root / "ids", bench.root / "wide").out
+    assert f"NOT COMPARED: {ids}, classifier.weight" in said
+    B.without("pooler").save(bench.root / "bare")
+    assert "and 2 more" in fda("diff", bench.root / "base", bench.root / "bare").out
+
+
 def test_convert_makes_a_checkpoint_that_merges(bench: Bench) -> None:
     old = bench.root / "old"
     old.mkdir()
@@ -1013,6 +1094,33 @@ def test_planning_loads_no_torch(bench: Bench, method: Any) -> None:
         cwd=Path(__file__).parents[2],
     )
     assert done.returncode == 0, done.stderr
+
+
+IN_ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def _apart(*arguments: object, **more: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command as a process of its own, on a machine that knows ASCII only."""
+    return subprocess.run(
+        [sys.executable, "-m", "fda_core.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=Path(__file__).parents[2],
+        env={"PATH": os.environ["PATH"], **IN_ASCII},
+        **more,
+    )
+
+
+def test_letters_that_the_terminal_lacks_are_escaped(tmp_path: Path) -> None:
+    BASE.save(tmp_path / "größe")
+    table = _apart("methods", "fda")
+    assert (table.returncode, table.stderr) == (0, "")
+    assert "\\u2265" in table.stdout
+    document = _apart("inspect", tmp_path / "größe", "--json")
+    assert document.returncode == 0, document.stderr
+    assert json.loads(document.stdout)["tensor_count"] == len(BASE.tensors)
 
 
 def test_the_command_is_a_module_too() -> None:

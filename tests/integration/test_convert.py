@@ -61,9 +61,30 @@ def test_a_shard_that_the_index_names_and_is_not_there_is_named(source):
     assert "lost.bin" in _refused(source, "missing_shard")["message"]
 
 
+def test_a_tensor_that_the_index_puts_in_a_file_without_it_is_named(source):
+    _save(source / "pytorch_model-00001-of-00001.bin", a=torch.ones(2))
+    index = {"weight_map": dict.fromkeys(("a", "lost"), "pytorch_model-00001-of-00001.bin")}
+    (source / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    error = _refused(source, "missing_tensor")
+    assert "lost" in error["message"]
+    assert "1 of 2" in error["message"]
+
+
+def test_side_files_go_along_those_in_subfolders_too(source):
+    _save(source / "pytorch_model.bin", a=torch.ones(2))
+    carried = ("vocab.txt", "additional_chat_templates/tool.jinja", "1_Pooling/config.json")
+    for path in (*carried, "training_args.json", "runs/notes.txt"):
+        (source / path).parent.mkdir(exist_ok=True)
+        (source / path).write_text(path)
+    target = source.with_name("target")
+    assert fda("convert", source, target).code == 0
+    found = {path for path, data in tree(target).items() if data is not None}
+    assert found == {"model.safetensors", "config.json", *carried}
+
+
 def test_a_tensor_in_two_files_is_named(source):
-    for k in (1, 2):
-        _save(source / f"part{k}.bin", same=torch.ones(2))
+    _save(source / "part1.bin", same=torch.ones(2))
+    _save(source / "part2.bin", same=torch.ones(2), other=torch.ones(2))
     index = {"weight_map": {"same": "part1.bin", "other": "part2.bin"}}
     (source / "pytorch_model.bin.index.json").write_text(json.dumps(index))
     assert "same is in another file" in _refused(source, "checkpoint_invalid")["message"]

@@ -247,3 +247,12 @@ def test_an_expert_with_other_positions_is_warned_of(tmp_path: Path) -> None:
     (warning,) = models.document("merge_manifest")["warnings"]
     assert warning.startswith("a: its config has rope's rope_theta 5.0, the base ")
     assert warning.endswith("; the output gets the base's")
+
+
+@pytest.mark.parametrize(("key", "value"), [("rms_norm_eps", 0.1), ("sliding_window", 3)])
+def test_an_expert_of_other_settings_is_warned_of(tmp_path, key, value):
+    models = Models(tmp_path, "mistral")
+    assert models.plan("linear").warnings == ()
+    models.change_config("b", **{key: value})
+    (warning,) = models.plan("linear").warnings
+    assert warning.startswith(f"b: its config has {key} {value}, the base ")

@@ -163,6 +163,17 @@ def test_an_entry_that_no_tensor_falls_under_is_warned_of(folder):
     assert warnings == ["vary.0 changes nothing: no merged tensor is called like '*self_atn*'"]
 
 
+@pytest.mark.parametrize("where", ["method", "method.start"])
+def test_a_pattern_that_excludes_no_tensor_is_warned_of(folder, where):
+    method = {"name": "ties", "exclude": ["*self_atn*", "*attention*"]}
+    if where == "method.start":
+        method = {"name": "fda", "start": method}
+    warnings = succeed("plan", _recipe(folder, method=method))["warnings"]
+    assert warnings == [
+        f"{where}.exclude changes nothing: no merged tensor is called like '*self_atn*'"
+    ]
+
+
 def _with_own(folder, own, *, method, out="out", **more):
     path = _recipe(folder, method=method, **more)
     document = yaml.safe_load(path.read_text())

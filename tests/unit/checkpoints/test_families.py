@@ -17,6 +17,16 @@ def test_an_absent_tie_key_means_what_the_library_takes_it_to_mean(kind):
     assert families()[kind].tied == AutoConfig.for_model(kind).tie_word_embeddings
 
 
+def test_absent_keys_of_a_vision_tower_mean_what_the_library_takes_them_to_mean():
+    from transformers import CLIPVisionConfig
+
+    tower = families()["clip"].towers[0]
+    library = CLIPVisionConfig()
+    assert {tower.depth, tower.width, "num_attention_heads", "image_size"} <= set(tower.defaults)
+    assert dict(tower.defaults) == {key: getattr(library, key) for key in tower.defaults}
+    assert tower.settings({"vision_config": {"patch_size": 14}})["patch_size"] == 14
+
+
 @pytest.mark.parametrize("kind", BY_FAMILY)
 def test_the_matrices_marked_transposed_are_the_librarys_conv1d(kind):
     from transformers.pytorch_utils import Conv1D

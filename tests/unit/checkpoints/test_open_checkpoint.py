@@ -48,7 +48,7 @@ def test_single_file(tmp_path: Path) -> None:
     assert found.uri == str(tmp_path)
     assert found.config == CONFIG
     assert list(found.tensors) == ["a", "b"]
-    assert found.sidecars == ("vocab.txt",)
+    assert list(found.sidecars) == ["vocab.txt"]
     info = LocalStorage().stat(f"{tmp_path}/model.safetensors")
     assert list(found.files) == ["model.safetensors"]
     assert found.files["model.safetensors"].etag == info.etag
@@ -63,7 +63,7 @@ def test_sharded(tmp_path: Path) -> None:
         "c": TWO,
     }
     assert sorted(found.files) == [ONE, TWO]
-    assert found.sidecars == ()
+    assert not found.sidecars
 
 
 def test_shards_in_a_subfolder(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_pickles_beside_safetensors_are_left_alone(tmp_path: Path) -> None:
     files = {"model.safetensors": good_file("a"), "pytorch_model.bin": b"\x80\x02."}
     found = open_files(tmp_path, files)
     assert list(found.tensors) == ["a"]
-    assert found.sidecars == ()
+    assert not found.sidecars
 
 
 def test_files_the_index_does_not_name_are_left_alone(tmp_path: Path) -> None:

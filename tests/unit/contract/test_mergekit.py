@@ -557,7 +557,7 @@ def _tensor(name):
 def _matched():
     family = families()["llama"]
     pinned = PinnedCheckpoint(
-        uri="m/base", family="llama", config={}, prefix="model.", files={}, tensors={}, sidecars=()
+        uri="m/base", family="llama", config={}, prefix="model.", files={}, tensors={}, sidecars={}
     )
     names = {family.canonical(name, "model."): name for name in NAMES}
     return Matched(base=Opened(whose="base", pinned=pinned, family=family, names=names), experts=[])

@@ -41,6 +41,13 @@ def test_unknown_kinds_and_escapes_are_refused(bad):
     assert bad.split("/")[2] in str(caught.value) or "s3" in str(caught.value)
 
 
+@pytest.mark.parametrize("bad", ["file://models/base", "file://host/models/base", "FILE://"])
+def test_a_host_in_a_files_address_is_refused(bad):
+    """It was taken for a folder below the current one."""
+    with pytest.raises(UnsupportedScheme, match="third slash"):
+        normalise(bad, cwd="/work")
+
+
 @pytest.mark.parametrize("bad", ["", "a\0b"])
 def test_what_is_no_address_is_refused(bad):
     with pytest.raises(BadParameter):

@@ -27,6 +27,15 @@ def test_finite_and_integer_tensors_pass():
     require_finite(torch.zeros(0, 3), name="w", whose="base")
 
 
+@pytest.mark.parametrize("name", ["float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz"])
+def test_eight_bit_floats_are_checked_too(name):
+    tensor = torch.ones(2, 3).to(getattr(torch, name))
+    require_finite(tensor, name="w", whose="left")
+    tensor[1, 2] = math.nan
+    with pytest.raises(NonFinite, match=r"left: w\[1, 2\] is nan .*1 of 6"):
+        require_finite(tensor, name="w", whose="left")
+
+
 def test_a_scalar_has_the_empty_position():
     with pytest.raises(NonFinite, match=r"w\[\] is nan"):
         require_finite(torch.tensor(math.nan), name="w", whose="result")

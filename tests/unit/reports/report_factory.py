@@ -352,7 +352,7 @@ def _checkpoint(uri: str) -> PinnedCheckpoint:
         prefix="",
         files={"model.safetensors": PinnedFile(size_bytes=88_000_000, etag="x")},
         tensors={},
-        sidecars=("config.json",),
+        sidecars={},
     )
 
 
