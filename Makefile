@@ -21,7 +21,7 @@ export CONSTRAINTS
 export OMP_WAIT_POLICY ?= PASSIVE
 export KMP_BLOCKTIME ?= 0
 
-.PHONY: help setup demo test lint unit bench bench-vision bench-ablations bench-merges bench-plan bench-s3 bench-growth bench-cost bench-service soak chaos prove-control parity secrets format clean
+.PHONY: help setup demo test lint unit bench bench-vision bench-ablations bench-presets bench-merges bench-plan bench-s3 bench-growth bench-cost bench-service soak chaos prove-control parity secrets format clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -75,6 +75,9 @@ bench-ablations: $(VENV)/bench.done  ## Vary FDA's settings one by one on three 
 	@$(BIN)/python -m tests.bench.vision.ablations $(ABLATIONS)
 	@$(BIN)/python -m tests.bench.vision.subspaces
 	@$(BIN)/python -m tests.bench.vision.proxy
+
+bench-presets: $(VENV)/bench.done  ## Compare FDA's presets on whole models of two tasks (an hour of a core)
+	@$(BIN)/python -m tests.bench.vision.presets
 
 $(MERGEKIT_VENV)/done: | $(VENV)/bin/python
 	@$(VENV)/bin/python -m venv $(MERGEKIT_VENV)

@@ -5,9 +5,9 @@ import pytest
 from fda_core.anchors.config import AdaptConfig, ConstructConfig
 from fda_core.methods.fda import FdaParameters
 from fda_core.methods.fda_presets import adapt_rate
-from tests.bench.vision import published
+from tests.bench.vision import presets
 from tests.bench.vision.contenders import SIZE
-from tests.bench.vision.published import SETTINGS, TASKS
+from tests.bench.vision.presets import SETTINGS, TASKS
 from tests.unit.bench import vision_rows
 from tests.unit.bench.vision_rows import IMAGES
 
@@ -17,9 +17,9 @@ GROUPS = dict.fromkeys(TASKS)
 def _document(*right: int):
     rows = [
         vision_rows.row(contender, count, TASKS, alignment=0.5)
-        for contender, count in zip(published.contenders(), right, strict=False)
+        for contender, count in zip(presets.contenders(), right, strict=False)
     ]
-    return published.document(rows, GROUPS, part="test")
+    return presets.document(rows, GROUPS, part="test")
 
 
 def test_the_published_settings_are_the_papers():
@@ -48,7 +48,7 @@ def test_differences_are_to_the_published_row():
 
 
 def test_the_table_has_a_row_for_each():
-    lines = published.markdown(_document(200, 220, 190)).splitlines()
+    lines = presets.markdown(_document(200, 220, 190)).splitlines()
     rows = [line.split("|")[1:4] for line in lines if line.startswith("| ")][1:]
     assert [name.strip() for name, _, _ in rows] == list(SETTINGS)
     assert [row[2].split(" ±")[0].strip() for row in rows] == ["–", "+5.0", "-2.5"]

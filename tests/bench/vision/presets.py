@@ -1,8 +1,8 @@
 """FDA's presets on whole models: what the paper's settings and the quick ones cost and give.
 
-    python -m tests.bench.vision.published [--cache bench-output/vision] [--part test]
+    python -m tests.bench.vision.presets [--cache bench-output/vision] [--part test]
 
-Two tasks whose test images no setting was ever chosen by. Writes published.json and published.md
+Two tasks whose test images no setting was ever chosen by. Writes presets.json and presets.md
 under the cache; what is in the cache is not computed again. The published settings alone take
 three quarters of an hour on one core.
 
@@ -124,8 +124,8 @@ def run(suite: Suite) -> None:
         print(f"{contender.name} ...", flush=True)
         rows.append(row_of(part, contender))
     found = document(rows, groups_of(part.tasks, part.part), part=part.part)
-    write_text(suite.cache / "published.json", json.dumps(found, indent=1) + "\n")
-    write_text(suite.cache / "published.md", markdown(found))
+    write_text(suite.cache / "presets.json", json.dumps(found, indent=1) + "\n")
+    write_text(suite.cache / "presets.md", markdown(found))
     print(markdown(found))
 
 
