@@ -43,7 +43,7 @@ class FdaParameters(base.MethodParameters):
     preset: Preset = Field(
         default="published",
         description="What construct and adapt are where they are left out: published, or quick, "
-        "which merges as well from a twentieth of the work.",
+        "which costs a tenth or less and merged no worse that could be told.",
     )
     construction: ConstructConfig = Field(default=ConstructConfig(), alias="construct")
     adaptation: AdaptConfig = Field(default=AdaptConfig(), alias="adapt")

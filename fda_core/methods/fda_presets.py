@@ -1,4 +1,4 @@
-"""Named settings of FDA: the paper's, and ours that cost a twentieth of them.
+"""Named settings of FDA: the paper's, and ours that cost a tenth of them or less.
 
 A preset fills in what a recipe leaves out; what the recipe says counts. Where the quick settings
 come from, and what they were measured on, is in `DECISIONS.md` 48, 53, 57 and 58.
