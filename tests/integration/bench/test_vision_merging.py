@@ -73,11 +73,31 @@ def test_what_an_interrupted_command_had_finished_is_counted(
     cache = tmp_path / "cache"
     made = merge({"name": "ties"}, models, seed=0, cache=cache)
     records = [json.loads(file.read_text()) for file in cache.glob("workspace/jobs/*/records/*")]
-    again = merge({"name": "ties"}, models, seed=0, cache=cache, again=True)
+    (made.folder.parent / RESULT).unlink()
+    again = merge({"name": "ties"}, models, seed=0, cache=cache)
     assert (made.folder.parent / RESULT).exists()
     assert again.weights == made.weights
     assert again.cost.flops == made.cost.flops
     assert again.cost.wall_seconds >= sum(record["cost"]["seconds"] for record in records) - 0.01
+
+
+@pytest.mark.slow
+def test_weights_made_again_are_the_first_ones_at_their_first_cost(
+    models: Models, tmp_path: Path
+) -> None:
+    method, cache = {"name": "task_arithmetic"}, tmp_path / "cache"
+    first = merge(method, models, seed=0, cache=cache)
+    weights = (first.folder / "model.safetensors").read_bytes()
+    drop_weights(first)
+    again = merge(method, models, seed=0, cache=cache, again=True)
+    assert again == first
+    assert (again.folder / "model.safetensors").read_bytes() == weights
+
+    drop_weights(first)
+    result = first.folder.parent / RESULT
+    result.write_text(json.dumps(json.loads(result.read_text()) | {"weights": "others"}))
+    with pytest.raises(RuntimeError, match=r"others before; remove"):
+        merge(method, models, seed=0, cache=cache, again=True)
 
 
 def test_a_merge_that_fails_says_what_the_command_said(models: Models, tmp_path: Path) -> None:
