@@ -84,12 +84,22 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     return loader.construct_mapping(node, deep=True)
 
 
+_OTHER_BASES = re.compile(r"[-+]?(0[0-7_]+|[0-9_]+(:[0-5]?[0-9])+(\.[0-9_]*)?)$")
+"""Octal numbers and times of day, which YAML 1.1 takes for others than they look."""
+
+
 def _careful(kind: str) -> None:
     """Give a kind of scalar, which a tag can force on any text, errors of ours."""
     tag = f"tag:yaml.org,2002:{kind}"
     usual = _Loader.yaml_constructors[tag]
 
     def construct(loader: _Loader, node: yaml.ScalarNode) -> Any:
+        if _OTHER_BASES.match(node.value):
+            line, read = node.start_mark.line + 1, usual(loader, node)
+            raise RecipeError(
+                f"line {line}: YAML reads {node.value} as {read}",
+                hint="Write the number without leading zeros or colons, or put quotes around text.",
+            )
         try:
             return usual(loader, node)
         except (ValueError, LookupError, AttributeError, TypeError, OverflowError):

@@ -64,7 +64,7 @@ RECIPES = {
     "date as the base": (key("base: 2020-01-01").replace('"base": "b", ', ""), "bad_parameter"),
     "yes as the base": (key("base: yes").replace('"base": "b", ', ""), "bad_parameter"),
     "octal seed of letters": (key("seed: 0o777"), "bad_parameter"),
-    "sexagesimal seed": (key("seed: 12:30.5"), "bad_parameter"),
+    "sexagesimal seed": (key("seed: 12:30.5"), "recipe_invalid"),
     "infinite density": (method("{name: ties, density: .inf}"), "bad_parameter"),
     "density that overflows": (method("{name: ties, density: 1e999}"), "bad_parameter"),
     "density of 401 digits": (method("{name: ties, density: 1" + "0" * 400 + "}"), "bad_parameter"),

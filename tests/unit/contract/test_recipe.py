@@ -118,6 +118,20 @@ def test_small_numbers_without_a_point_are_numbers():
     assert parse_document("a: -2E+5") == {"a": -2e5}
 
 
+@pytest.mark.parametrize(
+    ("written", "read"), [("010", "8"), ("1:30", "90"), ("-0_17", "-15"), ("1:30.5", "90.5")]
+)
+def test_numbers_that_are_others_than_they_look_are_refused(written, read):
+    with pytest.raises(RecipeError, match=f"line 2: YAML reads {written} as {read}$"):
+        parse_document(f"base: x\nseed: {written}\n")
+    assert parse_document(f"seed: '{written}'") == {"seed": written}
+
+
+def test_plain_numbers_are_read():
+    text = "[0, -0, 10, 1_000, 0x1f, 0.5, .5, 0e0, 100.25]"
+    assert parse_document(text) == [0, 0, 10, 1000, 31, 0.5, 0.5, 0.0, 100.25]
+
+
 def test_a_key_given_twice_is_refused_with_its_line():
     with pytest.raises(RecipeError, match="line 3: the key 'seed'"):
         parse_document("base: x\nseed: 1\nseed: 2\n")
