@@ -65,6 +65,18 @@ def read_filter(
     )
 
 
+def as_query(wanted: JobFilter) -> list[tuple[str, str]]:
+    """Return the parameters that `read_filter` reads such a filter from."""
+    one = ("base", "method", "owner", "team", "schedule", "batch", "text")
+    times = ("created_after", "created_before")
+    return [
+        *(("state", state.value) for state in wanted.states),
+        *(("label", label) for label in wanted.labels),
+        *((name, value) for name in one if (value := getattr(wanted, name)) is not None),
+        *((name, at.isoformat()) for name in times if (at := getattr(wanted, name)) is not None),
+    ]
+
+
 def _comparable(name: str, moment: datetime | None) -> datetime | None:
     """Refuse times that no database can compare."""
     if moment is not None and not 1970 <= moment.year < 9000:

@@ -9,13 +9,15 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api.context import Here
 from api.jobs import service, views
-from api.jobs.filters import JobFilter
+from api.jobs.filters import JobFilter, as_query
 from api.paging import read_cursor, read_moment, write_cursor
 from api.web.pages import Pages
 from api.web.visitors import Visitor
 from fda_core.contract.service.states import JobState
 
 AT_ONCE = 25
+MOST_NEWS = 100
+"""Jobs that are asked for anew, so that those which came since are counted."""
 WORDS = frozenset({"method", "base", "owner", "team", "batch", "schedule"})
 """What can stand before a colon in the search, beside `state` and `tag`."""
 
@@ -130,6 +132,7 @@ def routes(pages: Pages) -> APIRouter:
             jobs=[views.job(row, base_url="") for row in found.items],
             is_first=place is None,
             older=_older(search, found.last),
+            address=_address(search, cursor),
         )
 
     return router
@@ -138,6 +141,12 @@ def routes(pages: Pages) -> APIRouter:
 def _clean(text: str) -> str:
     """Return a search without what no database takes."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _address(search: Search, cursor: str) -> str:
+    """Return where a page of the list is asked for anew."""
+    pairs = [*as_query(search.filter()), ("limit", str(MOST_NEWS))]
+    return f"/v1/jobs?{urlencode([*pairs, ('cursor', cursor)] if cursor else pairs)}"
 
 
 def _older(search: Search, last: Sequence[str] | None) -> str | None:

@@ -2,18 +2,10 @@
 import { duration, doing, getJson, make, percent, stateMark } from "./words.js";
 
 const EVERY_MS = 2000;
+const MOST_GONE = 10;
 const OVER = new Set(["succeeded", "failed", "cancelled", "expired"]);
 const table = document.querySelector("table.live");
 const news = document.querySelector(".news");
-
-function address() {
-  if (table.dataset.list !== "1") return table.dataset.list;
-  const here = new URLSearchParams(location.search);
-  const wanted = new URLSearchParams({ limit: "100" });
-  for (const state of here.getAll("state")) wanted.append("state", state);
-  for (const name of ["batch", "schedule", "cursor"]) if (here.get(name)) wanted.set(name, here.get(name));
-  return `/v1/jobs?${wanted}`;
-}
 
 function show(row, job) {
   if (row.dataset.version === String(job.version)) return;
@@ -34,7 +26,7 @@ function show(row, job) {
 
 async function look() {
   const rows = new Map([...table.querySelectorAll("tr[data-job]")].map((row) => [row.dataset.job, row]));
-  const page = await getJson(address());
+  const page = await getJson(table.dataset.list);
   let more = 0;
   for (const job of page.data) {
     const row = rows.get(job.id);
@@ -46,18 +38,17 @@ async function look() {
       if (!newest || job.id > newest.dataset.job) more += 1;
     }
   }
-  if (table.dataset.list !== "1") await lookAtGone(rows);
+  await lookAtGone(rows);
   if (news) {
     news.hidden = !more;
     if (more) news.replaceChildren(make("a", { href: location.href }, `${more} new ${more === 1 ? "job" : "jobs"}: show`));
   }
 }
 
-// A row whose job left the list of those under way is over: say how.
+// A row whose job left the list is no longer what was asked for: say what it is.
 async function lookAtGone(rows) {
-  for (const [id, row] of rows) {
-    if (!OVER.has(row.dataset.state)) show(row, await getJson(`/v1/jobs/${id}`));
-  }
+  const gone = [...rows].filter(([, row]) => !OVER.has(row.dataset.state));
+  for (const [id, row] of gone.slice(0, MOST_GONE)) show(row, await getJson(`/v1/jobs/${id}`));
 }
 
 async function goOn() {

@@ -99,6 +99,23 @@ def test_the_list_follows_its_jobs_in_place(window: Visit, here: Site):
     expect(page.get_by_role("heading", name="No job fits")).to_be_visible()
 
 
+def test_a_job_that_left_what_is_shown_says_what_it_is_and_others_are_no_news(
+    window: Visit, here: Site
+):
+    job = put_job(here.database, "running", output="/models/leaving")
+    window.sign_in()
+    page = window.go("/jobs?state=running&text=leaving")
+    row = page.locator(f"tr[data-job='{job}']")
+    expect(row.locator(".state")).to_have_text("running")
+    put_job(here.database, "running", output="/models/another")
+    with here.database.write() as session:
+        assert move(session, job, JobState.PUBLISHING)
+    expect(row.locator(".state")).to_have_text("publishing")
+    expect(page.locator(".news")).to_be_hidden()
+    put_job(here.database, "running", output="/models/leaving-too")
+    expect(page.locator(".news")).to_have_text("1 new job: show")
+
+
 def test_no_step_stands_twice_under_a_short_curve(window: Visit, here: Site):
     job = put_job(here.database, "running", output="/models/short")
     put_records(here.workspace, job, epochs=3)

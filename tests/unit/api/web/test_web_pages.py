@@ -1,5 +1,6 @@
 """Every page: its headers, its markup, what it says when there is nothing, and when it breaks."""
 
+import html
 import re
 import time
 from collections.abc import Iterator
@@ -284,6 +285,11 @@ def test_the_search_understands_words_and_keeps_filters_in_the_address(
     assert found("text=method:ties") == set()
     assert found("text=owner:ann&state=failed&state=queued") == {one}
     assert found("text=+++") == {one, two}
+    for search in ("text=alpha", "text=tag:run=7+method:fda", "text=owner:ann&state=failed"):
+        page = signed_in.look(f"/jobs?{search}").text
+        address = html.unescape(re.search(r'data-list="([^"]+)"', page)[1])
+        answer = signed_in.look(address).json()
+        assert {job["id"] for job in answer["data"]} == found(search), address
     chips = signed_in.look("/jobs?state=failed&text=a").text
     assert 'href="/jobs?text=a"' in chips, "the chip of a chosen state takes it away"
     assert 'href="/jobs?state=failed&amp;state=running&amp;text=a"' in chips
