@@ -1,13 +1,12 @@
 """`fda diff`: how far one checkpoint is from another, layer by layer."""
 
-from pathlib import Path
-
 from rich.markup import escape
 from rich.table import Table
 
 from fda_core.checkpoints.index import RawCheckpoint, open_checkpoint
 from fda_core.checkpoints.layers import Family, family_of
 from fda_core.cli.console import out, print_json
+from fda_core.cli.options import here
 from fda_core.contract.plan import TensorEntry
 from fda_core.contract.uris import normalise
 from fda_core.errors import NotSameBase, ShapeMismatch
@@ -18,7 +17,7 @@ Sums = dict[int | None, list[float]]
 
 def diff_checkpoints(a: str, b: str, storage: Storage, *, as_json: bool) -> None:
     """Print ‖B − A‖, ‖A‖ and their ratio for every layer and for everything outside."""
-    cwd = str(Path.cwd())
+    cwd = here()
     first, second = (open_checkpoint(storage, normalise(uri, cwd=cwd)) for uri in (a, b))
     family = family_of(first.config, where=first.uri)
     if family_of(second.config, where=second.uri) is not family:

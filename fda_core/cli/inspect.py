@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 
 from rich.markup import escape
 
@@ -10,6 +9,7 @@ from fda_core.checkpoints.adapters import RawAdapter, is_adapter, open_adapter
 from fda_core.checkpoints.index import RawCheckpoint, open_checkpoint
 from fda_core.checkpoints.layers import Family, family_of
 from fda_core.cli.console import out, print_json, size
+from fda_core.cli.options import here
 from fda_core.contract.plan import TensorEntry
 from fda_core.contract.uris import normalise
 from fda_core.errors import UnknownArchitecture
@@ -18,7 +18,7 @@ from fda_core.storage.base import Storage
 
 def inspect_checkpoint(uri: str, storage: Storage, *, as_json: bool) -> None:
     """Print what the headers of a checkpoint show."""
-    address = normalise(uri, cwd=str(Path.cwd()))
+    address = normalise(uri, cwd=here())
     if is_adapter(storage, address):
         facts = _adapter_facts(open_adapter(storage, address))
     else:

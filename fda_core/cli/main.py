@@ -13,7 +13,7 @@ from fda_core import __version__
 from fda_core.cli import resource_commands, service_commands
 from fda_core.cli.console import err, escape_unknown_letters, print_error, print_json
 from fda_core.cli.exit_codes import INTERRUPTED, OUR_BUG, exit_code
-from fda_core.cli.options import AsJson, Debug, On, Output, RecipePath, Set, read_text
+from fda_core.cli.options import AsJson, Debug, On, Output, RecipePath, Set, here, read_text
 from fda_core.errors import BadParameter, Cancelled, FdaError, InternalError, OutOfHostMemory
 
 app = typer.Typer(
@@ -87,7 +87,7 @@ def add(
     from fda_core.storage.resolve import storages
 
     storage = storages()
-    recipe = recipe_with(expert, storage, to=to, name=name, output=output, cwd=str(Path.cwd()))
+    recipe = recipe_with(expert, storage, to=to, name=name, output=output, cwd=here())
     run_merge(
         recipe,
         storage,
@@ -120,7 +120,7 @@ def plan(
     from fda_core.storage.resolve import storages
 
     read = read_recipe(read_text(recipe), settings=settings or [], output=output)
-    made = make_plan(read, storages(), cwd=str(Path.cwd()), workspace=workspace)
+    made = make_plan(read, storages(), cwd=here(), workspace=workspace)
     show_plan(made, devices_for(on, made), as_json=as_json)
 
 

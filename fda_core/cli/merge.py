@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fda_core.cli.console import err, out, print_json, seconds, size
+from fda_core.cli.options import here
 from fda_core.cli.progress import Tally, view_for
 from fda_core.contract.artifacts import METRICS_FILE, Metrics
 from fda_core.contract.events import Event
@@ -70,7 +71,7 @@ class Stopper:
 
 def merge(recipe: Recipe, storage: Storage, settings: MergeSettings) -> None:
     """Plan and run a recipe. Raises `Cancelled` after Ctrl-C, with the journal kept."""
-    plan = make_plan(recipe, storage, cwd=str(Path.cwd()), workspace=settings.workspace)
+    plan = make_plan(recipe, storage, cwd=here(), workspace=settings.workspace)
     options = _options(plan, settings)
     if not settings.quiet:
         _introduce(plan, options)

@@ -56,3 +56,11 @@ def _stdin() -> BinaryIO:
     if sys.stdin is None:  # closed by whoever started us
         raise RecipeError("stdin is closed", hint="Give the recipe's path, or pipe it in.")
     return sys.stdin.buffer
+
+
+def here() -> str:
+    """Return the current folder, or raise `NotFound` if it was removed under us."""
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError:
+        raise NotFound("the current folder is gone", hint="Go to one that is there.") from None

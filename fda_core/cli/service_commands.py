@@ -18,6 +18,7 @@ from fda_core.cli.options import (
     RecipePath,
     Set,
     Url,
+    here,
     read_text,
 )
 
@@ -100,7 +101,7 @@ def submit(
 
     request = {
         "recipe": remote.sendable(
-            read_text(recipe), settings=settings or [], output=output, cwd=str(Path.cwd())
+            read_text(recipe), settings=settings or [], output=output, cwd=here()
         ),
         "labels": remote.labels_of(label or []),
         "priority": priority,

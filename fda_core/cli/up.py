@@ -20,6 +20,7 @@ from fda_core.cli.embedded import (
     Running,
     WorkerSettings,
 )
+from fda_core.cli.options import here
 from fda_core.contract.uris import normalise
 from fda_core.engine.resources import free_memory_bytes, usable_cores
 from fda_core.errors import BadParameter
@@ -83,7 +84,7 @@ def allowed_roots(settings: UpSettings) -> tuple[tuple[str, ...], str]:
 
     Not the whole disk or a whole home, though: that must be said.
     """
-    cwd = Path.cwd()
+    cwd = Path(here())
     storage = str(settings.data_dir / "storage")
     if settings.allow:
         told = tuple(normalise(root, cwd=str(cwd)) for root in settings.allow)

@@ -1,11 +1,10 @@
 """`fda verify`: every file of an output against its manifest."""
 
-from pathlib import Path
-
 from pydantic import ValidationError
 
 from fda_core.checkpoints.index import open_checkpoint
 from fda_core.cli.console import out, print_json, size
+from fda_core.cli.options import here
 from fda_core.contract.artifacts import MANIFEST_FILE, ArtifactFile, Manifest
 from fda_core.contract.uris import join, normalise
 from fda_core.errors import NotFound, OutputCorrupt
@@ -17,7 +16,7 @@ def verify_output(output: str, storage: Storage, *, as_json: bool) -> None:
 
     Raises `OutputCorrupt` naming the first file that is not what was published.
     """
-    uri = normalise(output, cwd=str(Path.cwd()))
+    uri = normalise(output, cwd=here())
     manifest = _manifest(uri, storage)
     for file in manifest.outputs.values():
         _check(uri, file, storage)

@@ -1123,6 +1123,19 @@ def test_letters_that_the_terminal_lacks_are_escaped(tmp_path: Path) -> None:
     assert json.loads(document.stdout)["tensor_count"] == len(BASE.tensors)
 
 
+@pytest.mark.parametrize("command", [("inspect", "base"), ("plan", "{recipe}"), ("up",)])
+def test_a_current_folder_that_was_removed_is_said(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    recipe = bench.recipe("linear")
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    outcome = fda(*(word.format(recipe=recipe) for word in command))
+    assert outcome.code == 4
+    assert "the current folder is gone" in outcome.err
+
+
 def test_the_command_is_a_module_too() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "fda_core.cli", "--version"],
