@@ -18,10 +18,9 @@ import signal
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import redis
 
@@ -37,8 +36,6 @@ START_SECONDS = 10.0
 """What a worker takes until it is up."""
 LONGEST_PAUSE = 3.0
 """Pauses between kills, in means: a machine that is busy with other things makes no long ones."""
-MOST_JOBS = 10
-"""How many times the batch's jobs there may be before the kills are said to take too long."""
 
 
 @dataclass(kw_only=True)
@@ -46,8 +43,6 @@ class Killer:
     """Kills, evenly over a batch's work, and remembers when it killed which worker."""
 
     batch: Batch
-    further: Iterator[Mapping[str, Any]]
-    """Recipes to submit when the batch ends before the last kill."""
     kills: int
     pause: float
     dice: random.Random
@@ -60,20 +55,12 @@ class Killer:
     def kill_until(self, count: int) -> None:
         """Kill so many times while jobs run; note a fault if even the further ones end before."""
         while self.done < count:
-            if self._wait() == 1.0 and not self._go_on():
-                said = f"the jobs ended after {self.done} of {self.kills} kills: give more --steps"
-                self.batch.faults.append(said)
-                return
+            if self._wait() == 1.0:
+                self.ratio = 0.0
+                if not self.batch.go_on():
+                    return
             (role,) = self.dice.choices(list(SHARES), weights=list(SHARES.values()))
             self._kill(role)
-
-    def _go_on(self) -> bool:
-        """Submit one more job; say whether there was one."""
-        recipe = next(self.further, None)
-        if recipe is not None:
-            self.batch.jobs.append(self.batch.service.submit(recipe))
-            self.ratio = 0.0
-        return recipe is not None
 
     def _wait(self) -> float:
         """Wait for the next moment: a random one, or when the work gets ahead of the kills.
@@ -198,16 +185,15 @@ class Proof:
         """Do it, and return the batch with its faults; prints a table."""
         batch.make_models(root / "models")
         possible = batch.recipes(
-            str(root / "models"), str(root / "outputs"), self.jobs * MOST_JOBS, steps=self.steps
+            str(root / "models"),
+            str(root / "outputs"),
+            self.jobs * batch.MOST_JOBS,
+            steps=self.steps,
         )
         with running_service(root / "data", root, workers=self.workers) as service:
-            found = batch.submit(service, possible[: self.jobs])
+            found = batch.submit(service, possible, count=self.jobs)
             killer = Killer(
-                batch=found,
-                further=iter(possible[self.jobs :]),
-                kills=self.kills,
-                pause=self.pause,
-                dice=random.Random(self.seed),
+                batch=found, kills=self.kills, pause=self.pause, dice=random.Random(self.seed)
             )
             for part in (1, 2) if self.flush else ():
                 killer.kill_until(self.kills * part // 3)
