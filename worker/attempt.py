@@ -28,8 +28,7 @@ from fda_core.contract.service.messages import (
 )
 from fda_core.engine.journal import Journal
 from fda_core.engine.lowered import lowered, microbatch_of
-from fda_core.engine.plan import is_published
-from fda_core.engine.publishing import finish_publishing
+from fda_core.engine.plan import finish_if_published
 from fda_core.errors import Cancelled, FdaError, InternalError, NotFound, OutOfDeviceMemory
 from worker.drain import Interrupted
 from worker.events import UnitReports
@@ -161,9 +160,8 @@ class Attempt:
         record = Journal(plan, storage).find(unit)
         if record is not None and unit.kind != "publish":
             return record.cost.seconds
-        if not is_published(plan, storage):
+        if not finish_if_published(plan, storage):
             return None
-        finish_publishing(plan, storage)
         return record.cost.seconds if record is not None else 0.0
 
     def _run(self, plan: Plan, unit: Unit) -> UnitRecord:

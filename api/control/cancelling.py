@@ -6,11 +6,12 @@ from datetime import datetime
 from api.control import repository, unit_changes
 from api.control.outcome import end_job
 from api.control.plans import Plans
-from api.control.records import clean_staging, finish_if_published
+from api.control.records import clean_staging
 from api.control.redis_state import Look, RedisState
 from api.control.repository import JobFacts
 from api.db.session import Database
 from fda_core.contract.service.states import JobState
+from fda_core.engine.plan import finish_if_published
 
 STOP_GRACE_SECONDS = 1.0
 """Between a worker's look for the order to stop and its lease."""

@@ -21,7 +21,6 @@ from api.control.outcome import Outcomes, end_job
 from api.control.plans import Plans
 from api.control.pokes import Pokes
 from api.control.queue import UnitQueue
-from api.control.records import finish_if_published
 from api.control.redis_state import Look, RedisState
 from api.control.repository import JobFacts
 from api.control.sending import RESEND_SECONDS, Sending
@@ -33,6 +32,7 @@ from fda_core.contract.plan import Plan
 from fda_core.contract.service.messages import ErrorReport
 from fda_core.contract.service.states import JobState, UnitState
 from fda_core.engine.journal import Journal
+from fda_core.engine.plan import finish_if_published
 from fda_core.errors import FdaError, InternalError
 
 PASS_SECONDS = 1.0

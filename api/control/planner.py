@@ -34,8 +34,7 @@ from fda_core.contract.service.messages import ErrorReport
 from fda_core.contract.service.states import JobState
 from fda_core.contract.uris import inside, scheme
 from fda_core.engine.journal import Journal
-from fda_core.engine.plan import check_can_write, is_published, make_plan
-from fda_core.engine.publishing import finish_publishing
+from fda_core.engine.plan import check_can_write, finish_if_published, make_plan
 from fda_core.engine.recipes import read_recipe, recipe_of
 from fda_core.errors import FdaError, InternalError, OutputExists, RecipeError
 from fda_core.processes.tracing import note_error
@@ -159,8 +158,7 @@ class Planner:
             return
         plan = self._made(row)
         storage = self._plans.storage
-        if is_published(plan, storage):
-            finish_publishing(plan, storage)
+        if finish_if_published(plan, storage):
             self._already_published(job)
             return
         if not self._may_start_over(row, plan):

@@ -10,8 +10,6 @@ from fda_core.contract.plan import Plan
 from fda_core.contract.service import names
 from fda_core.contract.uris import inside, join
 from fda_core.engine import layout
-from fda_core.engine.plan import is_published
-from fda_core.engine.publishing import finish_publishing
 from fda_core.errors import NotFound
 from fda_core.storage.base import Storage
 
@@ -34,14 +32,6 @@ def clean_staging(plan: Plan, storage: Storage, *, keep: Collection[UnitRecord] 
     for info in list(storage.list(staging)):
         if info.uri not in kept:
             storage.delete(info.uri)
-
-
-def finish_if_published(plan: Plan, storage: Storage) -> bool:
-    """Say whether a plan's output is published; if so, do what its worker may not have done."""
-    if not is_published(plan, storage):
-        return False
-    finish_publishing(plan, storage)
-    return True
 
 
 def remove_job(workspace: str, job_id: str, storage: Storage) -> None:

@@ -227,10 +227,10 @@ def admin(context: typer.Context) -> None:
     from fda_core.cli.profile import data_folder, database_url
 
     folder = data_folder(None)
-    here = {
+    kept = {
         "FDA_DATABASE_URL": database_url(folder),
         "FDA_WORKSPACE": str(folder / "workspace"),
     }
     command = [sys.executable, "-m", "api.admin", *(context.args or ["--help"])]
-    done = subprocess.run(command, env={**here, **os.environ}, check=False)
+    done = subprocess.run(command, env={**kept, **os.environ}, check=False)
     raise typer.Exit(done.returncode if done.returncode >= 0 else 128 - done.returncode)

@@ -1,6 +1,6 @@
 """What the configs of a base and an expert say of the function their equal tensors stand for."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fda_core.errors import NotSameBase
@@ -35,15 +35,14 @@ TUNED = (
 
 def check_function(base: Settings, expert: Settings, *, whose: str) -> None:
     """Refuse an expert whose layers compute something else with the same tensors."""
-    for key in (*SHAPE, *BEND):
-        if key in base and key in expert and base[key] != expert[key]:
-            raise NotSameBase(
-                f"expert {whose!r} has {key} {expert[key]!r}, the base has {base[key]!r}: the "
-                "same weights mean another function there",
-                hint="Correct the config.json that is wrong, or choose another base.",
-                expert=whose,
-                key=key,
-            )
+    for key in _differing((*SHAPE, *BEND), base, expert):
+        raise NotSameBase(
+            f"expert {whose!r} has {key} {expert[key]!r}, the base has {base[key]!r}: the "
+            "same weights mean another function there",
+            hint="Correct the config.json that is wrong, or choose another base.",
+            expert=whose,
+            key=key,
+        )
 
 
 def tuned_differences(base: Settings, expert: Settings) -> list[str]:
@@ -52,15 +51,18 @@ def tuned_differences(base: Settings, expert: Settings) -> list[str]:
     A key that only one of them has is no difference: the other may leave out its default.
     """
     said = [
-        f"{key} {expert[key]!r}, the base {base[key]!r}"
-        for key in TUNED
-        if key in base and key in expert and base[key] != expert[key]
+        f"{key} {expert[key]!r}, the base {base[key]!r}" for key in _differing(TUNED, base, expert)
     ]
     ours, theirs = _rope(base), _rope(expert)
     if ours and theirs and ours != theirs:
         keys = sorted(key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))
         said += [f"rope's {key} {theirs.get(key)!r}, the base {ours.get(key)!r}" for key in keys]
     return said
+
+
+def _differing(keys: Sequence[str], base: Settings, expert: Settings) -> Iterator[str]:
+    """Yield the keys that both have, with other values."""
+    return (key for key in keys if key in base and key in expert and base[key] != expert[key])
 
 
 def _rope(settings: Settings) -> dict[str, Any]:

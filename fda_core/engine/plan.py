@@ -21,7 +21,7 @@ from fda_core.contract.uris import inside, join, normalise, parent, scheme
 from fda_core.engine import layout
 from fda_core.engine.cut import cut_into_units
 from fda_core.engine.inputs import Matched, open_inputs
-from fda_core.engine.publishing import is_half_published, manifest_at
+from fda_core.engine.publishing import finish_publishing, is_half_published, manifest_at
 from fda_core.engine.tensors import plan_shards, plan_tensors
 from fda_core.engine.vary import check_layer_count, idle_excludes, vary_tensors
 from fda_core.errors import (
@@ -350,6 +350,14 @@ def is_published(plan: Plan, storage: Storage) -> bool:
     if found is None or found.job_id != plan.job_id:
         return False
     return _is_whole(plan.output, found, storage)
+
+
+def finish_if_published(plan: Plan, storage: Storage) -> bool:
+    """Say whether the output is published; if so, do what its publisher may not have done."""
+    if not is_published(plan, storage):
+        return False
+    finish_publishing(plan, storage)
+    return True
 
 
 def _is_whole(output: str, manifest: Manifest, storage: Storage) -> bool:

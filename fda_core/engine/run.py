@@ -8,8 +8,7 @@ from fda_core.contract.events import Event, UnitFinished, WaitingForOther
 from fda_core.contract.plan import Plan, Unit
 from fda_core.engine.job_lock import job_lock
 from fda_core.engine.journal import Journal
-from fda_core.engine.plan import check_can_write, is_published
-from fda_core.engine.publishing import finish_publishing
+from fda_core.engine.plan import check_can_write, finish_if_published, is_published
 from fda_core.errors import Cancelled
 from fda_core.storage.base import Storage
 
@@ -72,8 +71,7 @@ def run_plan(
     Raises `Cancelled` when told to stop, and any unit's error; the journal stays and a next
     call goes on from it.
     """
-    if is_published(plan, storage):
-        finish_publishing(plan, storage)
+    if finish_if_published(plan, storage):
         return False
     _check_device(options.device)
     journal = Journal(plan, storage)
