@@ -8,6 +8,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 MERGEKIT_VENV ?= .venv-mergekit
+FUZZ ?= 20
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(VENV)/constraints.txt
 
@@ -21,7 +22,7 @@ export CONSTRAINTS
 export OMP_WAIT_POLICY ?= PASSIVE
 export KMP_BLOCKTIME ?= 0
 
-.PHONY: help setup demo test lint unit bench bench-vision bench-ablations bench-presets bench-merges bench-plan bench-s3 bench-growth bench-cost bench-service soak chaos prove-control parity secrets format clean
+.PHONY: help setup demo test lint unit fuzz bench bench-vision bench-ablations bench-presets bench-merges bench-plan bench-s3 bench-growth bench-cost bench-service soak chaos prove-control parity secrets format clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -63,7 +64,11 @@ lint: $(VENV)/test.done
 	@$(BIN)/lint-imports
 
 unit: $(VENV)/test.done
-	@$(BIN)/python -m pytest -n 2
+	@$(BIN)/python -m pytest -n 2 --randomly-seed=1
+
+fuzz: $(VENV)/test.done  ## Run the property tests with examples never drawn before (FUZZ=20 rounds)
+	@for round in $$(seq $(FUZZ)); do \
+	  $(BIN)/python -m pytest -n 2 -m hypothesis --hypothesis-profile=new || exit 1; done
 
 bench: $(VENV)/test.done  ## Time construction against the naive reference
 	@$(BIN)/python -m tests.bench.construction

@@ -1,7 +1,17 @@
-"""One thread in every test process, since idle ones that spin slow all down; and Ctrl-C heard."""
+"""One thread in every test process, since idle ones that spin slow all down; and Ctrl-C heard.
+
+Property tests draw the same examples on every run, so that a gate says the same of the same
+code; `make fuzz` draws new ones.
+"""
 
 import os
 import signal
+
+from hypothesis import settings
+
+settings.register_profile("same", derandomize=True, database=None, print_blob=True)
+settings.register_profile("new", derandomize=False, database=None, print_blob=True)
+settings.load_profile("same")
 
 
 def pytest_configure() -> None:

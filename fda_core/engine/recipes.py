@@ -16,19 +16,26 @@ MAX_DEPTH = 64
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML without its traps: repeated keys, 1e-3 read as text, and aliases.
+    """Safe YAML without its traps: repeated keys, 1e-3 read as text, aliases, and tags.
 
-    A few lines of aliases to aliases are a value of gigabytes to whoever prints it.
+    A few lines of aliases to aliases are a value of gigabytes to whoever prints it; a tag
+    forces a kind on whatever follows it, so `!!int []` reaches a constructor of numbers.
     """
 
     depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Return the next node; an alias, or too many in one another, are refused."""
-        line = self.peek_event().start_mark.line + 1  # type: ignore[no-untyped-call]
+        """Return the next node; an alias, a tag, or too many in one another, are refused."""
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        line = event.start_mark.line + 1
         if self.check_event(yaml.AliasEvent):
             raise RecipeError(
                 f"line {line}: YAML aliases (*name) are not read", hint="Write the values out."
+            )
+        if event.tag is not None:
+            raise RecipeError(
+                f"line {line}: YAML tags ({ascii(event.tag)[1:-1]}) are not read",
+                hint="Leave the tag out; put quotes around text that looks like a number.",
             )
         if self.depth == MAX_DEPTH:
             raise RecipeError(
@@ -89,7 +96,7 @@ _OTHER_BASES = re.compile(r"[-+]?(0[0-7_]+|[0-9_]+(:[0-5]?[0-9])+(\.[0-9_]*)?)$"
 
 
 def _careful(kind: str) -> None:
-    """Give a kind of scalar, which a tag can force on any text, errors of ours."""
+    """Give a kind of scalar, which a look decides, errors of ours: 0x_ and 9999-99-99."""
     tag = f"tag:yaml.org,2002:{kind}"
     usual = _Loader.yaml_constructors[tag]
 
@@ -102,11 +109,11 @@ def _careful(kind: str) -> None:
             )
         try:
             return usual(loader, node)
-        except (ValueError, LookupError, AttributeError, TypeError, OverflowError):
+        except (ValueError, OverflowError):
             raise RecipeError(
                 f"line {node.start_mark.line + 1}: {ascii(node.value)[:80]} cannot be read as "
                 f"{kind}",
-                hint="Leave the tag out, or correct the value.",
+                hint="Correct the value, or put quotes around it.",
             ) from None
 
     _Loader.add_constructor(tag, construct)
