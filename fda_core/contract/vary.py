@@ -1,6 +1,7 @@
 """`vary`: other parameters or weights for some layers and tensors of one merge."""
 
 import operator
+import sys
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -32,6 +33,14 @@ class Gradient(_Part):
         tuple[bool | int | float | str, ...], Field(min_length=1), BeforeValidator(_tuple_of_list)
     ]
     """Evenly spaced over the layers. Numbers are joined by straight lines, words by steps."""
+
+    @field_validator("gradient")
+    @classmethod
+    def _is_finite(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        for value in values:
+            if isinstance(value, int) and abs(value) > sys.float_info.max:
+                raise ValueError(f"a number of {len(str(abs(value)))} digits is too large")
+        return values
 
     def at(self, depth: float) -> Any:
         """Return the value at a depth from 0, the first layer, to 1, the last."""
@@ -77,6 +86,15 @@ class Variation(_Part):
         if not isinstance(value, Mapping):
             return value
         return {key: _gradient(key, item) for key, item in value.items()}
+
+    @field_validator("weights")
+    @classmethod
+    def _weights_are_numbers(cls, value: Any) -> Any:
+        for name, weight in value.items():
+            given = weight.gradient if isinstance(weight, Gradient) else ()
+            if any(isinstance(each, (bool, str)) for each in given):
+                raise ValueError(f"the weight of {name} goes over {list(given)}; write numbers")
+        return value
 
     @field_validator("experts", mode="before")
     @classmethod

@@ -88,6 +88,15 @@ RECIPES = {
         key("vary: [{layers: [2, 1], set: {density: 0.1}}]"),
         "bad_parameter",
     ),
+    "weights over words": (key("vary: [{weights: {x: {gradient: ['', 1]}}}]"), "bad_parameter"),
+    "weights over Infinity": (
+        key("vary: [{weights: {x: {gradient: [Infinity, 1]}}}]"),
+        "bad_parameter",
+    ),
+    "gradient to 401 digits": (
+        key("vary: [{set: {density: {gradient: [1, 1" + "0" * 400 + "]}}}]"),
+        "bad_parameter",
+    ),
     "gradient of nothing": (key("vary: [{set: {density: {gradient: []}}}]"), "bad_parameter"),
     "gradient of a gradient": (
         key("vary: [{set: {density: {gradient: [{gradient: [1]}]}}}]"),
