@@ -119,13 +119,15 @@ class Family:
 
         Names are canonical; `shapes` has every tensor of the checkpoint.
         """
-        if not config.get("tie_word_embeddings", self.tied):
-            return {}
         return {
             copy: source
-            for copy, source in self.ties
+            for copy, source in self.tied_pairs(config)
             if copy in shapes and shapes[copy] == shapes.get(source)
         }
+
+    def tied_pairs(self, config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+        """Return (copy, source) of what a config ties; canonical names."""
+        return self.ties if config.get("tie_word_embeddings", self.tied) else ()
 
     def place(self, canonical: str) -> tuple[Tower, int, str] | None:
         """Return (tower, layer inside the tower, name inside the layer), or None outside.

@@ -272,6 +272,13 @@ def test_an_update_of_a_tied_copy_is_refused(tmp_path: Path) -> None:
     refused(base, adapter, "unsupported_adapter", module, "word_embeddings")
 
 
+def test_a_tied_copy_that_was_trained_alone_is_refused(tmp_path: Path) -> None:
+    """It would be written over by what it is tied to, without a word."""
+    base = with_tied_copy(base_model()).save(tmp_path / "base")
+    adapter = save_adapter(tmp_path / "lora", {**factors_of(GOOD), DECODER: _zeros(41, 16)})
+    refused(base, adapter, "unsupported_adapter", DECODER, "word_embeddings")
+
+
 @pytest.mark.parametrize("bias", ["all", "lora_only"])
 def test_trained_biases_that_were_not_saved_are_refused(
     bias: str, base: Path, adapter: Path
