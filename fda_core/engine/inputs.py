@@ -12,7 +12,8 @@ from typing import Any, Literal
 from fda_core.checkpoints.adapters import RawAdapter, is_adapter, open_adapter
 from fda_core.checkpoints.dtypes import FLOATS
 from fda_core.checkpoints.index import RawCheckpoint, open_checkpoint
-from fda_core.checkpoints.layers import Family, Tower, family_of
+from fda_core.checkpoints.layers import Family, Tower
+from fda_core.checkpoints.unlisted import family_of_checkpoint, is_unlisted
 from fda_core.contract.plan import PinnedCheckpoint, PlannedAdapter, PlannedExpert, TensorEntry
 from fda_core.contract.recipe import Expert, Recipe
 from fda_core.engine.adapter_targets import (
@@ -72,6 +73,8 @@ def open_inputs(recipe: Recipe, storage: Storage) -> Matched:
     opened = [_read_any(e.name, r, base) for e, r in zip(recipe.experts, experts, strict=True)]
     _check_layers(base)
     matched = Matched(base=base, experts=[], vocabulary=recipe.vocabulary)
+    if is_unlisted(base.family):
+        matched.notes.append(_unlisted_note(base.family))
     for expert, candidate, found in zip(recipe.experts, opened, experts, strict=True):
         if isinstance(found, RawAdapter):
             matched.notes.append(f"{expert.name}: {found.describe()}")
@@ -96,8 +99,8 @@ def layer_count(family: Family, config: Mapping[str, object], tower: Tower, wher
     return depth
 
 
-def _read(whose: str, raw: RawCheckpoint) -> Opened:
-    family = family_of(raw.config, where=raw.uri)
+def _read(whose: str, raw: RawCheckpoint, *, base: Opened | None = None) -> Opened:
+    family = family_of_checkpoint(raw, like=base.family if base else None)
     if raw.config.get("quantization_config"):
         raise UnsupportedDtype(
             f"{whose}: the weights are quantised (config.json has quantization_config)",
@@ -143,7 +146,11 @@ def _canonical_names(whose: str, raw: RawCheckpoint, family: Family, prefix: str
 
 
 def _read_any(whose: str, raw: RawCheckpoint | RawAdapter, base: Opened) -> Opened:
-    return _read_adapter(whose, raw, base) if isinstance(raw, RawAdapter) else _read(whose, raw)
+    return (
+        _read_adapter(whose, raw, base)
+        if isinstance(raw, RawAdapter)
+        else _read(whose, raw, base=base)
+    )
 
 
 def _read_adapter(whose: str, raw: RawAdapter, base: Opened) -> Opened:
@@ -185,6 +192,8 @@ def _check_layers(base: Opened) -> None:
             continue
         tower, layer, part = place
         parts.setdefault(tower.name, {}).setdefault(layer, {})[part] = entry.shape
+    if is_unlisted(base.family):
+        return
     for tower in base.family.towers:
         depth = layer_count(base.family, base.pinned.config, tower, base.pinned.uri)
         _check_tower(tower, depth, parts.get(tower.name, {}), base.pinned.tensors)
@@ -387,6 +396,14 @@ def _own_tensors(base: Opened, found: Opened) -> tuple[list[str], list[str]]:
         elif canonical not in base.names and not base.family.is_buffer(canonical):
             strange.append(name)
     return heads, strange
+
+
+def _unlisted_note(family: Family) -> str:
+    stacks = [f"{tower.found[0]} in {tower.name}" for tower in family.towers if tower.found]
+    return (
+        f"{family.name} is no family that is described here: its layers "
+        f"({', '.join(stacks) or 'none'}) and heads are told by their names"
+    )
 
 
 def _prefix_note(base: Opened, found: Opened) -> str:

@@ -466,7 +466,7 @@ def test_checkpoint_without_config(world: World) -> None:
     refuse(world, CHECKPOINT, "missing_config", world.path("a"), "config.json")
 
 
-@pytest.mark.parametrize(("kind", "word"), [("mamba", "'mamba'"), (None, "no model_type")])
+@pytest.mark.parametrize(("kind", "word"), [("a<b>", "'a<b>'"), (None, "no model_type")])
 def test_unknown_family(world: World, kind: str | None, word: str) -> None:
     world.replace("base", BASE.with_config(model_type=kind))
     error = refuse(world, CHECKPOINT, "unknown_architecture", world.path("base"), word)
