@@ -70,7 +70,7 @@ def _from_names(kind: str, config: Mapping[str, Any], tensors: Entries) -> Famil
         for given, entry in tensors.items()
         if body.match(name := given.removeprefix(prefix))
     }
-    integers = [name for name, entry in inside.items() if _is_integer_buffer(name, entry)]
+    integers = [name for name, entry in inside.items() if is_integer_buffer(name, entry)]
     buffers = (*_BUFFERS, *([rf"^({'|'.join(map(re.escape, integers))})$"] if integers else []))
     weights = {name: entry for name, entry in inside.items() if name not in set(integers)}
     return Family(
@@ -102,7 +102,7 @@ def _roots(names: Iterable[str], prefix: str) -> set[str]:
     return {name.split(".")[0] for name in names} - _HEADS | set(_OUTPUTS)
 
 
-def _is_integer_buffer(name: str, entry: TensorEntry) -> bool:
+def is_integer_buffer(name: str, entry: TensorEntry) -> bool:
     """Say whether a tensor holds positions, masks or counts; packed weights are named so."""
     floats = entry.dtype in FLOATS or entry.dtype.startswith("F8_")
     return not floats and "weight" not in name.rpartition(".")[2]

@@ -13,7 +13,7 @@ from fda_core.checkpoints.adapters import RawAdapter, is_adapter, open_adapter
 from fda_core.checkpoints.dtypes import FLOATS
 from fda_core.checkpoints.index import RawCheckpoint, open_checkpoint
 from fda_core.checkpoints.layers import Family, Tower
-from fda_core.checkpoints.unlisted import family_of_checkpoint, is_unlisted
+from fda_core.checkpoints.unlisted import family_of_checkpoint, is_integer_buffer, is_unlisted
 from fda_core.contract.plan import PinnedCheckpoint, PlannedAdapter, PlannedExpert, TensorEntry
 from fda_core.contract.recipe import Expert, Recipe
 from fda_core.engine.adapter_targets import (
@@ -332,6 +332,8 @@ def _check_expert_layers(base: Opened, found: Opened) -> None:
             )
     for canonical, name in found.names.items():
         if base.family.place(canonical) and canonical not in base.names:
+            if is_unlisted(base.family) and is_integer_buffer(name, found.pinned.tensors[name]):
+                continue
             raise UnexpectedTensor(
                 f"expert {found.whose!r} has {name} inside a layer, which the base lacks",
                 hint="Fold adapters into the weights first, or check the base.",

@@ -15,7 +15,7 @@ from fda_core.engine import layout
 from fda_core.engine.adapt_layer import adapt_layer
 from fda_core.engine.context import UnitContext
 from fda_core.engine.cut import fitted_tensors, merges_blocks
-from fda_core.engine.guards import is_finite, require_finite
+from fda_core.engine.guards import is_finite, require_finite, require_variances
 from fda_core.engine.layer_tensors import Inputs
 from fda_core.engine.stored_blocks import StoredBlocks
 from fda_core.engine.task_vector_stats import TaskVectorStats
@@ -108,6 +108,7 @@ class _ShardWork:
             made = self._make_whole(source, counted=counted).to(dtype)
             require_finite(made, name=tensor.name, whose="result")
             pieces = iter((made,))
+        pieces = _with_variances(pieces, tensor)
         return pieces if counted else self._of_one_tensor(tensor, pieces)
 
     def _of_one_tensor(self, tensor: PlannedTensor, pieces: Iterator[Tensor]) -> Iterator[Tensor]:
@@ -277,6 +278,13 @@ def _delta_on_common_rows(expert: Tensor, base: Tensor) -> Tensor:
     delta = torch.zeros_like(base)
     delta[:rows] = expert[:rows] - base[:rows]
     return delta
+
+
+def _with_variances(pieces: Iterator[Tensor], tensor: PlannedTensor) -> Iterator[Tensor]:
+    """Yield pieces, or raise `NonFinite` for variances below zero."""
+    for piece in pieces:
+        require_variances(piece, name=tensor.name)
+        yield piece
 
 
 def _finite(pieces: Iterator[Tensor], tensor: PlannedTensor) -> Iterator[Tensor]:

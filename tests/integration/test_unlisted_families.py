@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tests.support.command import fda, succeed
-from tests.support.merges import Models, fda_method
+from tests.support.merges import HERE, Models, fda_method
 from tests.support.models import UNLISTED
 
 HEADS = ("discriminator_predictions", "classifier.")
@@ -91,6 +91,30 @@ def test_the_librarys_prefix_may_lack_on_a_side(tmp_path: Path, bare: tuple[str,
     merged = models.merge("ties")
     for name, tensor in merged.items():
         assert torch.equal(tensor, usual[name if name in usual else f"electra.{name}"]), name
+
+
+def test_a_negative_variance_is_refused_and_excluding_statistics_helps(tmp_path: Path) -> None:
+    """Two experts with small variances and a sum of updates: a batch norm would make NaN of it."""
+    models = Models(tmp_path, "resnet")
+    name = "resnet.embedder.embedder.normalization.running_var"
+    for who in "ab":
+        models.change(who, {name: torch.full((8,), 0.1)})
+    method = {"name": "task_arithmetic", "scale": 1.0}
+    outcome = fda("merge", models.recipe(method), *HERE, "--json")
+    assert (outcome.code, outcome.error["code"]) == (5, "non_finite")
+    assert name in outcome.error["message"]
+    assert "-0.8" in outcome.error["message"]
+    kept = models.merge({**method, "exclude": ["*.running_mean", "*.running_var"]}, "kept")
+    assert torch.equal(kept[name], torch.ones(8))
+
+
+def test_integers_that_only_an_expert_has_in_a_layer_are_set_aside(tmp_path: Path) -> None:
+    """Old releases stored masks there; they were taken for an adapter's weights."""
+    models = Models(tmp_path, "mixtral")
+    mask = "model.layers.0.self_attn.mask"
+    models.change("a", {mask: torch.ones(2, 2, dtype=torch.bool)})
+    assert mask not in models.merge("linear")
+    assert any(mask in warning for warning in models.plan("linear").warnings)
 
 
 def test_heads_of_other_lengths_are_set_aside(tmp_path: Path) -> None:
