@@ -9,7 +9,7 @@ tensors. Imports no torch.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from fda_core.checkpoints.dtypes import FLOATS
@@ -25,6 +25,8 @@ _MODEL_TYPE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PREFIXES: Final = ("model", "transformer", "backbone")
 _OUTPUTS: Final = ("lm_head", "lm_loss", "embed_out", "proj_out", "final_logits_bias")
 """What language models have outside the prefix and is no task's head."""
+_HALVES: Final = ("encoder", "decoder")
+"""Halves of a model, which no prefix is called like though a model type begins so."""
 _HEADS: Final = frozenset(
     {"classification_head", "classifier", "cls", "pre_classifier", "qa_outputs", "score"}
 )
@@ -62,8 +64,9 @@ def is_unlisted(family: Family) -> bool:
 
 def _from_names(kind: str, config: Mapping[str, Any], tensors: Entries) -> Family:
     prefixes = tuple(f"{name}." for name in (*_cuts(kind), *_PREFIXES))
-    prefix = next((p for p in prefixes if any(name.startswith(p) for name in tensors)), "")
-    roots = sorted(_roots(tensors, prefix))
+    prefix = next((prefix for prefix in prefixes if _carries(tensors, prefix)), "")
+    sizes = _vocabulary_sizes(config)
+    roots = sorted(_roots(tensors, prefix) | set(_lone_outputs(tensors, sizes)))
     body = re.compile(rf"^({'|'.join(map(re.escape, roots))})(\.|$)")
     inside = {
         name: entry
@@ -81,7 +84,7 @@ def _from_names(kind: str, config: Mapping[str, Any], tensors: Entries) -> Famil
         renames=_RENAMES,
         ties=(),
         tied=False,
-        vocabulary=frozenset(_vocabulary(config, weights)),
+        vocabulary=frozenset(_vocabulary(sizes, weights)),
         buffers=tuple(re.compile(pattern) for pattern in buffers),
         towers=tuple(_towers(weights)),
     )
@@ -91,7 +94,17 @@ def _cuts(kind: str) -> Iterator[str]:
     """Yield what the library may call the model: deberta_v2 and deberta for deberta-v2."""
     words = kind.replace("-", "_").split("_")
     for count in range(len(words), 0, -1):
-        yield "_".join(words[:count])
+        if (cut := "_".join(words[:count])) not in _HALVES:
+            yield cut
+
+
+def _carries(tensors: Entries, prefix: str) -> bool:
+    """Say whether a prefix is that of the model proper: a quarter of the parameters or more.
+
+    A classifier of many classes on a small model may be the larger part.
+    """
+    inside = sum(entry.numel for name, entry in tensors.items() if name.startswith(prefix))
+    return 4 * inside >= sum(entry.numel for entry in tensors.values())
 
 
 def _roots(names: Iterable[str], prefix: str) -> set[str]:
@@ -102,20 +115,31 @@ def _roots(names: Iterable[str], prefix: str) -> set[str]:
     return {name.split(".")[0] for name in names} - _HEADS | set(_OUTPUTS)
 
 
+def _lone_outputs(tensors: Entries, sizes: Container[int]) -> Iterator[str]:
+    """Yield modules that are one matrix with a row per token: a language model's output."""
+    roots = Counter(name.split(".")[0] for name in tensors)
+    for name, entry in tensors.items():
+        root, _, leaf = name.partition(".")
+        if roots[root] == 1 and leaf == "weight" and entry.shape and entry.shape[0] in sizes:
+            yield root
+
+
 def is_integer_buffer(name: str, entry: TensorEntry) -> bool:
     """Say whether a tensor holds positions, masks or counts; packed weights are named so."""
     floats = entry.dtype in FLOATS or entry.dtype.startswith("F8_")
     return not floats and "weight" not in name.rpartition(".")[2]
 
 
-def _vocabulary(config: Mapping[str, Any], tensors: Entries) -> Iterator[str]:
-    """Yield the tensors outside of numbered modules that have one row per token."""
+def _vocabulary_sizes(config: Mapping[str, Any]) -> set[int]:
     nested = [part for part in config.values() if isinstance(part, dict)]
     said = [part.get("vocab_size") for part in (config, *nested)]
-    sizes = {size for size in said if isinstance(size, int)}
+    return {size for size in said if isinstance(size, int)}
+
+
+def _vocabulary(sizes: Container[int], tensors: Entries) -> Iterator[str]:
+    """Yield the tensors outside of numbered modules that have one row per token."""
     for name, entry in tensors.items():
-        rows = entry.shape[0] if entry.shape else None
-        if rows in sizes and not _NUMBERED.fullmatch(name):
+        if entry.shape and entry.shape[0] in sizes and not _NUMBERED.fullmatch(name):
             yield name
 
 

@@ -59,6 +59,23 @@ def test_what_is_not_behind_the_prefix_is_a_head_but_for_a_language_models_outpu
     ] == ["top.x"]
 
 
+def test_halves_of_a_model_and_small_parts_are_no_prefix() -> None:
+    shapes = {f"{side}.layer.0.q.weight": (4, 4) for side in ("encoder", "decoder")}
+    halves = family_of_checkpoint(raw(shapes, model_type="encoder-decoder"))
+    assert [tower.name for tower in halves.towers] == ["encoder.layer", "decoder.layer"]
+    names = {"model.x.weight": (2, 2), "tower.layers.0.q.weight": (4, 4)}
+    small = family_of_checkpoint(raw(names))
+    assert not any(small.is_head(name) for name in names)
+
+
+def test_one_matrix_with_a_row_per_token_is_an_output_and_no_head() -> None:
+    shapes = {"odd.h.0.q.weight": (8, 8), "head.weight": (7, 4), "other.weight": (3, 4)}
+    found = family_of_checkpoint(raw(shapes, vocab_size=7))
+    assert not found.is_head("head.weight")
+    assert found.is_head("other.weight")
+    assert found.vocabulary == {"head.weight"}
+
+
 def test_without_a_prefix_heads_are_what_is_called_so() -> None:
     found = family("encoder.layer.0.q.weight", "embeddings.x", "classifier.weight", "score.weight")
     assert found.is_head("classifier.weight")
