@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from fda_core.blocks.arguments import Arguments, unmasked
+from fda_core.blocks.arguments import Arguments, Causal, unmasked
 from fda_core.blocks.decoders import DECODERS
 from fda_core.checkpoints.layers import NOT_THE_LAYERS
 from fda_core.errors import InternalError, UnknownArchitecture
@@ -85,6 +85,9 @@ ENCODERS: Mapping[str, Callable[[Settings], nn.Module]] = {
     "clip_vision": _clip_vision,
 }
 
+_MAY_BE_CAUSAL = ("bert", "roberta")
+"""Encoders that the library also runs as language models: where config.json says is_decoder."""
+
 _REFUSALS = (ValueError, TypeError, LookupError, AttributeError, ZeroDivisionError)
 
 
@@ -105,6 +108,8 @@ def build_module(kind: str, settings: Settings, *, layer: int = 0) -> BuiltLayer
         with torch.device("meta"):
             if kind in ENCODERS:
                 module = ENCODERS[kind](given)
+                if kind in _MAY_BE_CAUSAL and given.get("is_decoder"):
+                    arguments = Causal(window=None, rotary=None)
             else:
                 module, arguments = DECODERS[kind](given, layer)
     except (*_REFUSALS, StrictDataclassError) as problem:

@@ -19,6 +19,7 @@ CONVERT_INIT_HINT: Final = (
     "Save it with PEFT's save_pretrained(path_initial_model_for_weight_conversion=...), or give "
     "the merged model."
 )
+INPUTS_HINT: Final = "It trained inputs, not weights; there is nothing in it to merge."
 DEFAULT: Final = 8
 """Rank and alpha where adapter_config.json has none, as in PEFT."""
 
@@ -36,6 +37,16 @@ _REFUSED: Final[Mapping[str, str]] = {
     "monteclora_config": "is a sampled LoRA",
     "velora_config": "is a VeLoRA adapter",
 }
+_INPUTS: Final = (
+    "ADAPTION_PROMPT",
+    "CPT",
+    "MULTITASK_PROMPT_TUNING",
+    "PREFIX_TUNING",
+    "PROMPT_TUNING",
+    "P_TUNING",
+)
+"""Kinds that PEFT's merge_and_unload() cannot merge either."""
+
 _CHANGES_THE_BASE: Final = ("pissa", "corda", "olora", "loftq", "lora_ga")
 """Ways to begin that subtract from the base; their factors alone are not the task vector."""
 
@@ -121,7 +132,9 @@ def parse_adapter_config(raw: Mapping[str, Any], *, where: str) -> AdapterConfig
 def _check_kind(raw: Mapping[str, Any], where: str) -> None:
     kind = raw.get("peft_type")
     if kind != "LORA":
-        raise _refused(where, "peft_type", f"is {shown(kind)}; only LORA adapters are merged")
+        what = f"is {shown(kind)}; only LORA adapters are merged"
+        hint = INPUTS_HINT if kind in _INPUTS else MERGE_HINT
+        raise _refused(where, "peft_type", what, hint=hint)
     for key, what in _REFUSED.items():
         if raw.get(key):
             raise _refused(where, key, what)

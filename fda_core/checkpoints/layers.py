@@ -39,6 +39,8 @@ class Tower:
     mlp: str | None
     transposed: frozenset[str]
     entry: frozenset[str]
+    found: tuple[int, int] | None = None
+    """Layers and width, where they were read off tensors and not off the config."""
 
     def settings(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the part of a model's config that describes this tower, defaults filled in."""
@@ -119,13 +121,23 @@ class Family:
 
         Names are canonical; `shapes` has every tensor of the checkpoint.
         """
-        if not config.get("tie_word_embeddings", self.tied):
-            return {}
         return {
             copy: source
-            for copy, source in self.ties
+            for copy, source in self.tied_pairs(config)
             if copy in shapes and shapes[copy] == shapes.get(source)
         }
+
+    def tied_pairs(self, config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+        """Return (copy, source) of what a config ties; canonical names."""
+        return self.ties if config.get("tie_word_embeddings", self.tied) else ()
+
+    def first_layers(self, config: Mapping[str, Any]) -> dict[str, int]:
+        """Return each tower's first layer number: towers are numbered one after the other."""
+        first, number = {}, 0
+        for tower in self.towers:
+            first[tower.name] = number
+            number += tower.found[0] if tower.found else int(tower.settings(config)[tower.depth])
+        return first
 
     def place(self, canonical: str) -> tuple[Tower, int, str] | None:
         """Return (tower, layer inside the tower, name inside the layer), or None outside.

@@ -4,7 +4,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from fda_core.checkpoints.index import RawCheckpoint, open_checkpoint
-from fda_core.checkpoints.layers import Family, family_of
+from fda_core.checkpoints.layers import Family
+from fda_core.checkpoints.unlisted import family_of_checkpoint
 from fda_core.cli.console import out, print_json
 from fda_core.cli.options import here
 from fda_core.contract.plan import TensorEntry
@@ -19,8 +20,8 @@ def diff_checkpoints(a: str, b: str, storage: Storage, *, as_json: bool) -> None
     """Print ‖B − A‖, ‖A‖ and their ratio for every layer and for everything outside."""
     cwd = here()
     first, second = (open_checkpoint(storage, normalise(uri, cwd=cwd)) for uri in (a, b))
-    family = family_of(first.config, where=first.uri)
-    if family_of(second.config, where=second.uri) is not family:
+    family = family_of_checkpoint(first)
+    if family_of_checkpoint(second, like=family) is not family:
         raise NotSameBase(
             f"{a} and {b} are models of different families",
             hint="Compare a checkpoint with its base, or two of one base.",
@@ -72,6 +73,7 @@ def _sums(
 
     readers = TensorReader(storage, first), TensorReader(storage, second)
     sums: Sums = {}
+    begins = family.first_layers(first.config)
     for name in sorted(set(ours) & set(theirs)):
         one, other = first.tensors[ours[name]], second.tensors[theirs[name]]
         if one.shape != other.shape and not family.is_head(name):
@@ -83,7 +85,7 @@ def _sums(
         if not _comparable(one, other):
             continue
         place = family.place(name)
-        layer = place[1] if place else None
+        layer = begins[place[0].name] + place[1] if place else None
         x = readers[0].read(ours[name], dtype=torch.float64)
         y = readers[1].read(theirs[name], dtype=torch.float64)
         require_finite(x, name=ours[name], whose=first.uri)

@@ -7,7 +7,8 @@ from rich.markup import escape
 
 from fda_core.checkpoints.adapters import RawAdapter, is_adapter, open_adapter
 from fda_core.checkpoints.index import RawCheckpoint, open_checkpoint
-from fda_core.checkpoints.layers import Family, family_of
+from fda_core.checkpoints.layers import Family
+from fda_core.checkpoints.unlisted import family_of_checkpoint
 from fda_core.cli.console import out, print_json, size
 from fda_core.cli.options import here
 from fda_core.contract.plan import TensorEntry
@@ -71,7 +72,7 @@ def _facts(raw: RawCheckpoint) -> dict[str, object]:
         "side_files": list(raw.sidecars),
     }
     try:
-        family = family_of(raw.config, where=raw.uri)
+        family = family_of_checkpoint(raw)
     except UnknownArchitecture as problem:
         facts["family"] = f"unknown ({problem.message})"
     else:
@@ -103,5 +104,5 @@ def _structure(raw: RawCheckpoint, family: Family) -> dict[str, object]:
             f"{canonical[copy]} = {canonical[source]}"
             for copy, source in family.tied_sources(raw.config, shapes).items()
         ],
-        "fda": all(tower.block is not None for tower in family.towers),
+        "fda": bool(family.towers) and all(tower.block for tower in family.towers),
     }

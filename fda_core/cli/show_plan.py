@@ -19,8 +19,9 @@ def show_plan(plan: Plan, devices: Sequence[Device], *, as_json: bool) -> None:
         print_json({**_summary(plan), "costs": costs_data(plan, devices)})
         return
     out.print(f"[bold]{plan.recipe.method.name}[/] → {escape(plan.output)}", soft_wrap=True)
+    layers = f"{plan.layers} layers of width {plan.width}" if plan.layers else "no layers"
     out.print(
-        f"{plan.family}, {plan.layers} layers of width {plan.width}; base and "
+        f"{plan.family}, {layers}; base and "
         f"{len(plan.experts)} experts: {', '.join(e.name for e in plan.experts)}"
     )
     for note in plan.notes:

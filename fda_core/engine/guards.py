@@ -35,6 +35,22 @@ def require_finite(tensor: Tensor, *, name: str, whose: str) -> None:
     )
 
 
+def require_variances(tensor: Tensor, *, name: str) -> None:
+    """Raise `NonFinite` for a batch norm's running variance below zero: it has no square root."""
+    if name.rpartition(".")[2] != "running_var" or tensor.numel() == 0:
+        return
+    least = float(tensor.min())
+    if least < 0:
+        raise NonFinite(
+            f"result: {name} has a variance of {least:g}, of which a batch norm makes NaN",
+            hint="Lower the method's scale, or keep the base's statistics with the method's "
+            "exclude: ['*.running_mean', '*.running_var'].",
+            tensor=name,
+            expert="result",
+            value=str(least),
+        )
+
+
 def is_finite(tensor: Tensor) -> bool:
     """Say whether a tensor has no NaN and no infinity, in one pass without a copy.
 

@@ -4,7 +4,7 @@ Nothing is skipped: a tensor is shared, set aside as a head, left out by a state
 the reason for a refusal.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -12,7 +12,8 @@ from typing import Any, Literal
 from fda_core.checkpoints.adapters import RawAdapter, is_adapter, open_adapter
 from fda_core.checkpoints.dtypes import FLOATS
 from fda_core.checkpoints.index import RawCheckpoint, open_checkpoint
-from fda_core.checkpoints.layers import Family, Tower, family_of
+from fda_core.checkpoints.layers import Family, Tower
+from fda_core.checkpoints.unlisted import family_of_checkpoint, is_integer_buffer, is_unlisted
 from fda_core.contract.plan import PinnedCheckpoint, PlannedAdapter, PlannedExpert, TensorEntry
 from fda_core.contract.recipe import Expert, Recipe
 from fda_core.engine.adapter_targets import (
@@ -30,9 +31,12 @@ from fda_core.errors import (
     NotSameBase,
     ShapeMismatch,
     UnexpectedTensor,
+    UnsupportedAdapter,
     UnsupportedDtype,
 )
 from fda_core.storage.base import Storage
+
+UNQUANTISED_HINT = "Merge the unquantised checkpoints."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +73,8 @@ def open_inputs(recipe: Recipe, storage: Storage) -> Matched:
     opened = [_read_any(e.name, r, base) for e, r in zip(recipe.experts, experts, strict=True)]
     _check_layers(base)
     matched = Matched(base=base, experts=[], vocabulary=recipe.vocabulary)
+    if is_unlisted(base.family):
+        matched.notes.append(_unlisted_note(base.family))
     for expert, candidate, found in zip(recipe.experts, opened, experts, strict=True):
         if isinstance(found, RawAdapter):
             matched.notes.append(f"{expert.name}: {found.describe()}")
@@ -93,8 +99,8 @@ def layer_count(family: Family, config: Mapping[str, object], tower: Tower, wher
     return depth
 
 
-def _read(whose: str, raw: RawCheckpoint) -> Opened:
-    family = family_of(raw.config, where=raw.uri)
+def _read(whose: str, raw: RawCheckpoint, *, base: Opened | None = None) -> Opened:
+    family = family_of_checkpoint(raw, like=base.family if base else None)
     if raw.config.get("quantization_config"):
         raise UnsupportedDtype(
             f"{whose}: the weights are quantised (config.json has quantization_config)",
@@ -102,17 +108,7 @@ def _read(whose: str, raw: RawCheckpoint) -> Opened:
             expert=whose,
         )
     prefix = family.prefix_of(raw.tensors)
-    names: dict[str, str] = {}
-    for name in raw.tensors:
-        canonical = family.canonical(name, prefix)
-        if canonical in names:
-            raise CheckpointError(
-                f"{whose}: {names[canonical]!r} and {name!r} are two spellings of one tensor",
-                hint="Remove the one that is out of date.",
-                expert=whose,
-                tensor=name,
-            )
-        names[canonical] = name
+    names = _canonical_names(whose, raw, family, prefix)
     pinned = PinnedCheckpoint(
         uri=raw.uri,
         family=family.name,
@@ -126,8 +122,35 @@ def _read(whose: str, raw: RawCheckpoint) -> Opened:
     return Opened(whose=whose, pinned=pinned, family=family, names=names)
 
 
+def _canonical_names(whose: str, raw: RawCheckpoint, family: Family, prefix: str) -> dict[str, str]:
+    """Return every tensor's name on disk by its canonical one.
+
+    A tied tensor that is stored only as its copy goes by what it is a copy of: loaders tie
+    either way round, whichever of the two is there.
+    """
+    names: dict[str, str] = {}
+    for name in raw.tensors:
+        canonical = family.canonical(name, prefix)
+        if canonical in names:
+            raise CheckpointError(
+                f"{whose}: {names[canonical]!r} and {name!r} are two spellings of one tensor",
+                hint="Remove the one that is out of date.",
+                expert=whose,
+                tensor=name,
+            )
+        names[canonical] = name
+    for copy, source in family.tied_pairs(raw.config):
+        if copy in names and source not in names:
+            names[source] = names.pop(copy)
+    return names
+
+
 def _read_any(whose: str, raw: RawCheckpoint | RawAdapter, base: Opened) -> Opened:
-    return _read_adapter(whose, raw, base) if isinstance(raw, RawAdapter) else _read(whose, raw)
+    return (
+        _read_adapter(whose, raw, base)
+        if isinstance(raw, RawAdapter)
+        else _read(whose, raw, base=base)
+    )
 
 
 def _read_adapter(whose: str, raw: RawAdapter, base: Opened) -> Opened:
@@ -157,30 +180,45 @@ def _check_layers(base: Opened) -> None:
     """Refuse a base whose layers are not those its config describes."""
     parts: dict[str, dict[int, dict[str, tuple[int, ...]]]] = {}
     for canonical, name in base.names.items():
+        entry = base.pinned.tensors[name]
+        if entry.dtype not in FLOATS and _is_weight(base.family, canonical, entry):
+            raise UnsupportedDtype(
+                f"base: {name} has dtype {entry.dtype}; weights are merged in floating point",
+                hint=UNQUANTISED_HINT,
+                tensor=name,
+            )
         place = base.family.place(canonical)
         if place is None:
             continue
         tower, layer, part = place
-        entry = base.pinned.tensors[name]
-        if entry.dtype not in FLOATS:
-            raise UnsupportedDtype(
-                f"base: {name} has dtype {entry.dtype}; layers are merged in floating point",
-                hint="Merge the unquantised checkpoints.",
-                tensor=name,
-            )
         parts.setdefault(tower.name, {}).setdefault(layer, {})[part] = entry.shape
+    if is_unlisted(base.family):
+        return
     for tower in base.family.towers:
         depth = layer_count(base.family, base.pinned.config, tower, base.pinned.uri)
-        _check_tower(tower, depth, parts.get(tower.name, {}))
+        _check_tower(tower, depth, parts.get(tower.name, {}), base.pinned.tensors)
+
+
+def _is_weight(family: Family, canonical: str, entry: TensorEntry) -> bool:
+    """Say whether a tensor is a weight, however it is stored, and no buffer such as positions."""
+    if family.is_head(canonical) or family.is_buffer(canonical):
+        return False
+    named = canonical.endswith(".weight") or family.place(canonical) is not None
+    return named or entry.dtype in FLOATS or entry.dtype.startswith("F8_")
 
 
 def _check_tower(
-    tower: Tower, depth: int, found: Mapping[int, Mapping[str, tuple[int, ...]]]
+    tower: Tower,
+    depth: int,
+    found: Mapping[int, Mapping[str, tuple[int, ...]]],
+    names: Iterable[str],
 ) -> None:
     if sorted(found) != list(range(depth)):
         lacking = sorted(set(range(depth)) - set(found))
         extra = sorted(set(found) - set(range(depth)))
         what = f"layer {lacking[0]} is missing" if lacking else f"layer {extra[0]} is one too many"
+        if not found:
+            what = f"no name is that of a layer; one is {min(names)}"
         raise MissingTensor(
             f"base: config.json says {depth} layers ({tower.depth}), the weights have "
             f"{len(found)}: {what}",
@@ -217,9 +255,14 @@ def _match(expert: Expert, found: Opened, matched: Matched) -> PlannedExpert:
                 matched.notes.append(rows_note(name, ours, theirs, whose=expert.name))
                 theirs = theirs.model_copy(update={"shape": ours.shape})
             _check_pair(name, ours, theirs, found.whose, base)
+            if _is_copy(base, canonical, name) != _is_copy(found, canonical, own):
+                matched.notes.append(
+                    f"{expert.name}: its {own} stands for the base's {name}, which is tied to it"
+                )
             names[name] = own
         elif found.adapter is not None:
             names[name] = name
+    _check_whole_copies(base, found)
     heads, strange = _own_tensors(base, found)
     updated = updated_heads(base, found)
     names |= updated
@@ -276,21 +319,51 @@ def _check_expert_layers(base: Opened, found: Opened) -> None:
     """Refuse an expert whose layers have a tensor too few or too many."""
     for canonical in base.names:
         if base.family.place(canonical) and canonical not in found.names and not found.adapter:
+            alike = _ending_in(canonical, found.names.values())
             raise MissingTensor(
-                f"expert {found.whose!r} lacks {base.names[canonical]}, which the base has",
-                hint="Check that all shards of the expert are there and that it was fine-tuned "
+                f"expert {found.whose!r} lacks {base.names[canonical]}, which the base has"
+                + (f"; it has {alike}" if alike else ""),
+                hint="Save the expert without what was wrapped around the model."
+                if alike
+                else "Check that all shards of the expert are there and that it was fine-tuned "
                 "from this base.",
                 tensor=base.names[canonical],
                 expert=found.whose,
             )
     for canonical, name in found.names.items():
         if base.family.place(canonical) and canonical not in base.names:
+            if is_unlisted(base.family) and is_integer_buffer(name, found.pinned.tensors[name]):
+                continue
             raise UnexpectedTensor(
                 f"expert {found.whose!r} has {name} inside a layer, which the base lacks",
                 hint="Fold adapters into the weights first, or check the base.",
                 tensor=name,
                 expert=found.whose,
             )
+
+
+def _check_whole_copies(base: Opened, found: Opened) -> None:
+    """Refuse an adapter that brings a tied copy alone: it would be written over by its source."""
+    for copy, source in base.family.tied_pairs(base.pinned.config) if found.adapter else ():
+        if copy in found.names and source not in found.names and {copy, source} <= set(base.names):
+            raise UnsupportedAdapter(
+                f"expert {found.whose!r} has {found.names[copy]} whole, which is tied to "
+                f"{base.names[source]}",
+                hint="Merge it into its base with PEFT's merge_and_unload(), write "
+                "tie_word_embeddings: false into all config.json, and give that model.",
+                expert=found.whose,
+                tensor=base.names[copy],
+            )
+
+
+def _is_copy(checkpoint: Opened, canonical: str, name: str) -> bool:
+    """Say whether a name is that of the tied copy, stored in place of the tensor itself."""
+    return checkpoint.family.canonical(name, checkpoint.pinned.prefix) != canonical
+
+
+def _ending_in(canonical: str, names: Iterable[str]) -> str | None:
+    """Return the first name that is a canonical one behind a prefix nobody knows."""
+    return next((name for name in names if name.endswith(f".{canonical}")), None)
 
 
 def _check_pair(
@@ -306,12 +379,11 @@ def _check_pair(
             tensor=name,
             expert=whose,
         )
-    in_layer = base.family.place(canonical) is not None
-    if (in_layer or ours.dtype in FLOATS) and theirs.dtype not in FLOATS:
+    if (ours.dtype in FLOATS) != (theirs.dtype in FLOATS):
         raise UnsupportedDtype(
-            f"{name}: expert {whose!r} has dtype {theirs.dtype}; weights are merged in floating "
-            "point",
-            hint="Merge the unquantised checkpoints.",
+            f"{name}: expert {whose!r} has dtype {theirs.dtype}, base has {ours.dtype}; weights "
+            "are merged in floating point",
+            hint=UNQUANTISED_HINT,
             tensor=name,
             expert=whose,
         )
@@ -326,6 +398,14 @@ def _own_tensors(base: Opened, found: Opened) -> tuple[list[str], list[str]]:
         elif canonical not in base.names and not base.family.is_buffer(canonical):
             strange.append(name)
     return heads, strange
+
+
+def _unlisted_note(family: Family) -> str:
+    stacks = [f"{tower.found[0]} in {tower.name}" for tower in family.towers if tower.found]
+    return (
+        f"{family.name} is no family that is described here: its layers "
+        f"({', '.join(stacks) or 'none'}) and heads are told by their names"
+    )
 
 
 def _prefix_note(base: Opened, found: Opened) -> str:

@@ -15,10 +15,11 @@ from fda_core.engine import layout
 from fda_core.engine.adapt_layer import adapt_layer
 from fda_core.engine.context import UnitContext
 from fda_core.engine.cut import fitted_tensors, merges_blocks
-from fda_core.engine.guards import is_finite, require_finite
+from fda_core.engine.guards import is_finite, require_finite, require_variances
 from fda_core.engine.layer_tensors import Inputs
 from fda_core.engine.stored_blocks import StoredBlocks
 from fda_core.engine.task_vector_stats import TaskVectorStats
+from fda_core.engine.tied_copies import check_tied_copy
 from fda_core.engine.vary import method_of_setting
 from fda_core.errors import InternalError
 from fda_core.methods.base import Method, TensorInputs
@@ -100,12 +101,21 @@ class _ShardWork:
         dtype = torch_dtype(tensor.dtype)
         counted = source is tensor
         if self._in_blocks(source):
-            return (
+            pieces: Iterator[Tensor] = (
                 piece.to(dtype) for piece in self._in_pieces(source, then=then, counted=counted)
             )
-        made = self._make_whole(source, counted=counted).to(dtype)
-        require_finite(made, name=tensor.name, whose="result")
-        return iter((made,))
+        else:
+            made = self._make_whole(source, counted=counted).to(dtype)
+            require_finite(made, name=tensor.name, whose="result")
+            pieces = iter((made,))
+        pieces = _with_variances(pieces, tensor)
+        return pieces if counted else self._of_one_tensor(tensor, pieces)
+
+    def _of_one_tensor(self, tensor: PlannedTensor, pieces: Iterator[Tensor]) -> Iterator[Tensor]:
+        """Yield the pieces of a tied copy, then see that it was one in base and experts."""
+        yield from pieces
+        for expert in (None, *self._context.plan.experts):
+            check_tied_copy(self._inputs, tensor, expert)
 
     def _in_blocks(self, tensor: PlannedTensor) -> bool:
         """Say whether a tensor is merged from blocks of what is stored; elsewhere, as a whole."""
@@ -268,6 +278,13 @@ def _delta_on_common_rows(expert: Tensor, base: Tensor) -> Tensor:
     delta = torch.zeros_like(base)
     delta[:rows] = expert[:rows] - base[:rows]
     return delta
+
+
+def _with_variances(pieces: Iterator[Tensor], tensor: PlannedTensor) -> Iterator[Tensor]:
+    """Yield pieces, or raise `NonFinite` for variances below zero."""
+    for piece in pieces:
+        require_variances(piece, name=tensor.name)
+        yield piece
 
 
 def _finite(pieces: Iterator[Tensor], tensor: PlannedTensor) -> Iterator[Tensor]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fda_core import __version__
 from fda_core.anchors.config import SIGMAS, ConstructConfig
-from fda_core.checkpoints.layers import Scope
+from fda_core.checkpoints.layers import Scope, families
 from fda_core.contract.artifacts import Manifest
 from fda_core.contract.plan import Plan, Unit
 from fda_core.contract.recipe import MethodSpec, Recipe
@@ -183,18 +183,18 @@ def _resolved(method: Method, matched: Matched) -> MethodSpec:
     """Return the method with every default written out, those that hang on the model too."""
     parameters = method.parameters.model_dump(mode="json", by_alias=True)
     if isinstance(method, Fda):
+        scope = method.parameters.scope
+        _check_blocks(matched, scope)
         if method.start is not None:
             parameters["start"]["parameters"] = method.start.parameters.model_dump(
                 mode="json", by_alias=True
             )
         construct = method.parameters.construction.settled()
         parameters["construct"] = construct.model_dump(mode="json")
-        scope = method.parameters.scope
         if parameters["construct"]["tokens"] is None and scope == "layer":
             parameters["construct"]["tokens"] = _tokens(matched)
         if parameters["adapt"]["learning_rate"] is None:
             parameters["adapt"]["learning_rate"] = _adapt_rate(method, matched)
-        _check_blocks(matched, scope)
         matched.notes += _search_notes(method.parameters.construction)
         if scope == "mlp":
             matched.notes.append(
@@ -220,13 +220,15 @@ def _search_notes(config: ConstructConfig) -> list[str]:
 def _check_blocks(matched: Matched, scope: Scope) -> None:
     """Refuse FDA where we have no layer function, or the weights do not fit it."""
     base = matched.base
+    if not all(tower.block for tower in base.family.towers) or not base.family.towers:
+        known = ", ".join(sorted(families()))
+        raise UnknownArchitecture(
+            f"FDA has no layer function for {base.family.name} models",
+            hint="All other methods merge them, such as {name: swudi, transfer: full}. "
+            f"FDA knows: {known}.",
+            family=base.family.name,
+        )
     for tower in base.family.towers:
-        if tower.block is None:
-            raise UnknownArchitecture(
-                f"FDA has no layer function for {base.family.name} models yet",
-                hint="Use another method; `fda methods` lists them.",
-                family=base.family.name,
-            )
         if scope == "mlp" and tower.mlp is None:
             raise BadParameter(
                 f"method.scope is mlp, but the layers of {base.family.name} models have no MLP "
@@ -275,7 +277,11 @@ def _side(value: object) -> int:
 
 
 def _width(matched: Matched) -> int:
+    if not matched.base.family.towers:
+        return 0
     tower = matched.base.family.towers[0]
+    if tower.found:
+        return tower.found[1]
     width = tower.settings(matched.base.pinned.config).get(tower.width)
     if not isinstance(width, int) or isinstance(width, bool) or width < 1:
         raise UnknownArchitecture(

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from fda_core.checkpoints.dtypes import DTYPES, FLOATS
-from fda_core.checkpoints.layers import Family
 from fda_core.contract.plan import PlannedShard, PlannedTensor, TensorRule
 from fda_core.contract.recipe import Recipe
 from fda_core.engine.inputs import Matched, Opened
@@ -24,7 +23,7 @@ def plan_tensors(matched: Matched, recipe: Recipe) -> list[PlannedTensor]:
     Order: outside and heads first, then layers ascending; by name inside each.
     """
     base = matched.base
-    first, tied = _first_layers(base.family, base), _tied_sources(base)
+    first, tied = base.family.first_layers(base.pinned.config), _tied_sources(base)
     planned = [
         _plan_one(canonical, name, matched, recipe, first, tied.get(canonical))
         for canonical, name in base.names.items()
@@ -32,15 +31,6 @@ def plan_tensors(matched: Matched, recipe: Recipe) -> list[PlannedTensor]:
     for note in _left_out(planned, matched):
         matched.notes.append(note)
     return sorted(planned, key=lambda t: (-1 if t.layer is None else t.layer, t.name))
-
-
-def _first_layers(family: Family, base: Opened) -> dict[str, int]:
-    """Return each tower's first layer number: towers are numbered one after the other."""
-    first, number = {}, 0
-    for tower in family.towers:
-        first[tower.name] = number
-        number += int(tower.settings(base.pinned.config)[tower.depth])
-    return first
 
 
 def _plan_one(

@@ -37,7 +37,8 @@ def _sentence(plan: Plan, metrics: Metrics) -> Iterator[str]:
     yield element("b", method_title(metrics))
     yield f" merged {count(len(plan.experts), 'expert')} into one copy of "
     yield element("b", model_name(plan.recipe.base))
-    yield f", a {plan.family} model of {count(plan.layers, 'layer')}, width {plan.width}."
+    layers = f"{count(plan.layers, 'layer')}, width {plan.width}" if plan.layers else "no layers"
+    yield f", a {plan.family} model of {layers}."
 
 
 def _tiles(plan: Plan, metrics: Metrics, manifest: Manifest) -> Iterator[Markup]:

@@ -79,10 +79,10 @@ def _lead(plan: Plan, metrics: Metrics, manifest: Manifest) -> str:
     base = code(model_name(plan.recipe.base))
     experts = count(len(plan.experts), "fine-tuned expert")
     dtypes = output_dtypes(plan)
+    layers = [count(plan.layers, "layer"), f"width {plan.width}"] if plan.layers else []
     facts = ", ".join(
         [
-            count(plan.layers, "layer"),
-            f"width {plan.width}",
+            *layers,
             size(weights_bytes(plan, manifest)) + (f" of {dtypes} weights" if dtypes else ""),
         ]
     )

@@ -238,6 +238,25 @@ def test_eight_bit_floats_in_a_layer(world: World, whose: str) -> None:
     refuse(world, CHECKPOINT, "unsupported_dtype", QUERY, whose, "F8_E4M3")
 
 
+@pytest.mark.parametrize("whose", ["base", "a"])
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])
+def test_eight_bit_embeddings(world: World, whose: str, dtype: torch.dtype) -> None:
+    """Outside the layers too: they were kept from the base as if they were a buffer."""
+    model = BASE if whose == "base" else expert_of(BASE, 1)
+    small = model.tensors[PREFIX + WORDS].to(dtype)
+    world.replace(whose, model.with_tensors({PREFIX + WORDS: small}))
+    refuse(world, CHECKPOINT, "unsupported_dtype", PREFIX + WORDS, whose)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
+@pytest.mark.parametrize("whose", ["base", "a"])
+def test_names_behind_a_prefix_of_a_wrapper(world: World, whose: str, prefix: str) -> None:
+    model = BASE if whose == "base" else expert_of(BASE, 1)
+    wrapped = {prefix + name: tensor for name, tensor in model.tensors.items()}
+    world.replace(whose, Checkpoint(config=model.config, tensors=wrapped))
+    refuse(world, CHECKPOINT, "missing_tensor", f"{prefix}bert.", whose)
+
+
 @pytest.mark.parametrize("whose", ["base", "b"])
 def test_quantised_config(world: World, whose: str) -> None:
     model = BASE if whose == "base" else expert_of(BASE, 2)
@@ -447,7 +466,7 @@ def test_checkpoint_without_config(world: World) -> None:
     refuse(world, CHECKPOINT, "missing_config", world.path("a"), "config.json")
 
 
-@pytest.mark.parametrize(("kind", "word"), [("mamba", "'mamba'"), (None, "no model_type")])
+@pytest.mark.parametrize(("kind", "word"), [("a<b>", "'a<b>'"), (None, "no model_type")])
 def test_unknown_family(world: World, kind: str | None, word: str) -> None:
     world.replace("base", BASE.with_config(model_type=kind))
     error = refuse(world, CHECKPOINT, "unknown_architecture", world.path("base"), word)

@@ -177,6 +177,58 @@ def _phi3_long() -> nn.Module:
     )
 
 
+def _t5() -> nn.Module:
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    return T5ForConditionalGeneration(
+        T5Config(vocab_size=41, d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2)
+    )
+
+
+def _mixtral() -> nn.Module:
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    return MixtralForCausalLM(MixtralConfig(**_DECODER, num_local_experts=2))
+
+
+def _electra() -> nn.Module:
+    from transformers import ElectraConfig, ElectraForPreTraining
+
+    return ElectraForPreTraining(ElectraConfig(vocab_size=41, embedding_size=8, **_TEXT))
+
+
+def _openai_gpt() -> nn.Module:
+    """Return one with matrices stored the other way round, as GPT-2's."""
+    from transformers import OpenAIGPTConfig, OpenAIGPTLMHeadModel
+
+    return OpenAIGPTLMHeadModel(
+        OpenAIGPTConfig(vocab_size=41, n_positions=20, n_embd=16, n_layer=2, n_head=2)
+    )
+
+
+def _siglip() -> nn.Module:
+    from transformers import SiglipConfig, SiglipModel
+
+    text = dict(_TEXT, vocab_size=41, projection_size=16)
+    return SiglipModel(SiglipConfig(text_config=text, vision_config=dict(_IMAGE)))
+
+
+def _convnext() -> nn.Module:
+    from transformers import ConvNextConfig, ConvNextForImageClassification
+
+    return ConvNextForImageClassification(
+        ConvNextConfig(hidden_sizes=[8, 16], depths=[1, 2], num_stages=2)
+    )
+
+
+def _resnet() -> nn.Module:
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    return ResNetForImageClassification(
+        ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
+    )
+
+
 _TEXT: dict[str, Any] = {
     "hidden_size": 16,
     "num_hidden_layers": 3,
@@ -215,6 +267,17 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "phi3_long": _phi3_long,
 }
 
+UNLISTED: dict[str, Callable[[], nn.Module]] = {
+    "t5": _t5,
+    "mixtral": _mixtral,
+    "electra": _electra,
+    "openai_gpt": _openai_gpt,
+    "siglip": _siglip,
+    "convnext": _convnext,
+    "resnet": _resnet,
+}
+"""Models of families that families.toml does not have."""
+
 _ROTARY = ("llama", "llama_scaled", "mistral", "qwen2", "qwen3", "gemma2", "phi3", "phi3_long")
 DECODERS = {"gpt2": "transformer.h", **dict.fromkeys(_ROTARY, "model.layers")}
 """Where the transformers library keeps the layers of the causal language models in memory."""
@@ -223,7 +286,7 @@ DECODERS = {"gpt2": "transformer.h", **dict.fromkeys(_ROTARY, "model.layers")}
 def build_model(kind: str, *, seed: int = 0) -> nn.Module:
     """Return a tiny model whose every parameter is random, norm scales and biases included."""
     torch.manual_seed(seed)
-    model = MODELS[kind]().eval()
+    model = {**MODELS, **UNLISTED}[kind]().eval()
     generator = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
         for parameter in model.parameters():

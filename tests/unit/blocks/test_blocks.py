@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file
 
 from fda_core.blocks.block import build_block, evaluate
@@ -143,3 +144,22 @@ def test_settings_the_library_refuses_are_an_error_of_ours(tmp_path):
 def test_every_family_in_the_table_has_a_model_here():
     built = {family for family in families() if any(k.startswith(family) for k in MODELS)}
     assert built == set(families())
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("bert", "BertLMHeadModel"), ("roberta", "RobertaForCausalLM")]
+)
+def test_a_bert_that_is_a_decoder_sees_causally(kind, name, tmp_path):
+    save_model(kind, tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "is_decoder": True}))
+    model = getattr(transformers, name).from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        ids = torch.arange(3, 9)[None]
+        states = model(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states
+    family, config, layers = _layers(tmp_path)
+    for number, layer in layers.items():
+        block = build_block(family.towers[0], config, _shapes(layer), layer=number)
+        with torch.no_grad():
+            found = block(layer, states[number])
+        torch.testing.assert_close(found, states[number + 1], rtol=0, atol=ROUNDING)

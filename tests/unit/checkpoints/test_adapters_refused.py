@@ -254,6 +254,16 @@ def test_tensors_that_do_not_fit_are_refused_by_name_and_numbers(
     refused(base, adapter, code, *words)
 
 
+@pytest.mark.parametrize(
+    ("kind", "said"), [("PROMPT_TUNING", "nothing in it to merge"), ("IA3", "merge_and_unload")]
+)
+def test_what_is_offered_fits_the_kind_of_adapter(
+    base: Path, adapter: Path, kind: str, said: str
+) -> None:
+    change_config(adapter, peft_type=kind)
+    assert said in str(refused(base, adapter, "unsupported_adapter", kind).hint)
+
+
 def test_an_adapter_without_factors_is_refused(base: Path, tmp_path: Path) -> None:
     adapter = save_adapter(tmp_path / "lora", {"bert.pooler.dense.weight": _zeros(16, 16)})
     refused(base, adapter, "missing_tensor", str(adapter))
@@ -270,6 +280,13 @@ def test_an_update_of_a_tied_copy_is_refused(tmp_path: Path) -> None:
     module = DECODER.removesuffix(".weight")
     adapter = save_adapter(tmp_path / "lora", factors_of({module: (41, 16)}))
     refused(base, adapter, "unsupported_adapter", module, "word_embeddings")
+
+
+def test_a_tied_copy_that_was_trained_alone_is_refused(tmp_path: Path) -> None:
+    """It would be written over by what it is tied to, without a word."""
+    base = with_tied_copy(base_model()).save(tmp_path / "base")
+    adapter = save_adapter(tmp_path / "lora", {**factors_of(GOOD), DECODER: _zeros(41, 16)})
+    refused(base, adapter, "unsupported_adapter", DECODER, "word_embeddings")
 
 
 @pytest.mark.parametrize("bias", ["all", "lora_only"])
