@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 Arguments = Callable[[Tensor], tuple[tuple[Any, ...], dict[str, Any]]]
 """From the input to a module's positional and keyword arguments."""
@@ -27,7 +27,9 @@ def alone(x: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:
 class Causal:
     """The arguments of a decoder layer: a causal mask, windowed or not, and rotary angles."""
 
-    def __init__(self, *, window: int | None, rotary: Callable[[], nn.Module] | None) -> None:
+    def __init__(
+        self, *, window: int | None, rotary: Callable[[], Callable[..., Any]] | None
+    ) -> None:
         """Take how many tokens back a token sees (None: all), and a maker of the angles."""
         self._window = window
         self._rotary = rotary
@@ -63,7 +65,7 @@ def causal_mask(tokens: int, window: int | None, *, dtype: torch.dtype) -> Tenso
     return mask.masked_fill_(~seen, torch.finfo(dtype).min)[None, None]
 
 
-def rotary_angles(make: Callable[[], nn.Module], tokens: int) -> tuple[Tensor, Tensor]:
+def rotary_angles(make: Callable[[], Callable[..., Any]], tokens: int) -> tuple[Tensor, Tensor]:
     """Return cosines and sines of positions 0 to t − 1, (1, t, head width), float32 on the CPU.
 
     The module is made anew: some scalings change it with the longest input it has seen.

@@ -1,7 +1,8 @@
 """Decoder layers of causal language models: the library's classes and how they see.
 
 All but GPT-2's have rotary positions, made by the library's own class from the config, scaled
-in whatever way it says. Which layers see through a sliding window each family says otherwise.
+in whatever way it says, with Gemma 3 otherwise in layers with a window. Which layers see through
+a sliding window each family says otherwise.
 """
 
 from collections.abc import Callable, Mapping
@@ -40,42 +41,74 @@ def _window_by_type(config: Any, layer: int) -> int | None:
     return config.sliding_window
 
 
+Angles = Callable[[type[nn.Module], Any, int], Callable[..., Any]]
+"""From the library's rotary class, a config and a layer's number to a maker of angles."""
+
+
+def _one_rotation(rotary: type[nn.Module], config: Any, _layer: int) -> Callable[..., Any]:
+    """Return the maker of the angles that all layers share."""
+    return rotary(config)
+
+
+def _rotation_by_type(rotary: type[nn.Module], config: Any, layer: int) -> Callable[..., Any]:
+    """Return the maker of the angles that layers of this one's kind have."""
+    return partial(rotary(config), layer_type=config.layer_types[layer])
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Kind:
-    """The names of a family's classes in its modules, and its windows."""
+    """The names of a family's classes in its modules, and its windows and positions."""
 
     stem: str
+    package: str | None = None
+    config: str | None = None
     layer: str = "DecoderLayer"
-    rotary: bool = True
+    rotary: Angles | None = _one_rotation
     window: Window = _no_window
 
 
 _KINDS = {
-    "gpt2": _Kind(stem="GPT2", layer="Block", rotary=False),
+    "gpt2": _Kind(stem="GPT2", layer="Block", rotary=None),
+    "gpt_neox": _Kind(stem="GPTNeoX", layer="Layer"),
     "llama": _Kind(stem="Llama"),
     "mistral": _Kind(stem="Mistral", window=_one_window),
     "qwen2": _Kind(stem="Qwen2", window=_window_by_type),
     "qwen3": _Kind(stem="Qwen3", window=_window_by_type),
+    "gemma": _Kind(stem="Gemma"),
     "gemma2": _Kind(stem="Gemma2", window=_window_by_type),
+    "gemma3_text": _Kind(
+        stem="Gemma3",
+        package="gemma3",
+        config="Gemma3TextConfig",
+        rotary=_rotation_by_type,
+        window=_window_by_type,
+    ),
+    "granite": _Kind(stem="Granite"),
+    "olmo2": _Kind(stem="Olmo2"),
     "phi3": _Kind(stem="Phi3", window=_one_window),
+    "smollm3": _Kind(stem="SmolLM3", window=_window_by_type),
+    "starcoder2": _Kind(stem="Starcoder2", window=_one_window),
 }
 
 
 def _build(name: str, settings: Settings, layer: int) -> tuple[nn.Module, Arguments]:
     kind = _KINDS[name]
-    package = f"transformers.models.{name}"
-    configuration = import_module(f"{package}.configuration_{name}")
-    modeling = import_module(f"{package}.modeling_{name}")
-    config = getattr(configuration, f"{kind.stem}Config")(**settings)
+    short = kind.package or name
+    package = f"transformers.models.{short}"
+    configuration = import_module(f"{package}.configuration_{short}")
+    modeling = import_module(f"{package}.modeling_{short}")
+    config = getattr(configuration, kind.config or f"{kind.stem}Config")(**settings)
     config._attn_implementation = "eager"
     _check_causal(config)
     if name == "gpt2":
         config.reorder_and_upcast_attn = False  # the same function, rounded for half precision
     module = getattr(modeling, kind.stem + kind.layer)(config, layer)
-    rotary = getattr(modeling, f"{kind.stem}RotaryEmbedding") if kind.rotary else None
-    return module, Causal(
-        window=kind.window(config, layer), rotary=rotary and partial(rotary, config)
-    )
+    rotary = None
+    if kind.rotary is not None:
+        rotary = partial(
+            kind.rotary, getattr(modeling, f"{kind.stem}RotaryEmbedding"), config, layer
+        )
+    return module, Causal(window=kind.window(config, layer), rotary=rotary)
 
 
 def _check_causal(config: Any) -> None:

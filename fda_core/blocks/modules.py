@@ -8,6 +8,8 @@ matmul-softmax kernel, which has a second derivative; fused kernels have none.
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
 from typing import Any
 
 from torch import nn
@@ -34,58 +36,51 @@ def _settled(config: Any) -> Any:
     return config
 
 
-def _bert(settings: Settings) -> nn.Module:
-    from transformers.models.bert.configuration_bert import BertConfig
-    from transformers.models.bert.modeling_bert import BertLayer
+@dataclass(frozen=True, kw_only=True)
+class _Kind:
+    """The names of a family's package and classes in the library."""
 
-    return BertLayer(_settled(BertConfig(**settings)))
-
-
-def _roberta(settings: Settings) -> nn.Module:
-    from transformers.models.roberta.configuration_roberta import RobertaConfig
-    from transformers.models.roberta.modeling_roberta import RobertaLayer
-
-    return RobertaLayer(_settled(RobertaConfig(**settings)))
+    package: str
+    config: str
+    layer: str
 
 
-def _distilbert(settings: Settings) -> nn.Module:
-    from transformers.models.distilbert.configuration_distilbert import DistilBertConfig
-    from transformers.models.distilbert.modeling_distilbert import TransformerBlock
+_KINDS = {
+    "bert": _Kind(package="bert", config="BertConfig", layer="BertLayer"),
+    "roberta": _Kind(package="roberta", config="RobertaConfig", layer="RobertaLayer"),
+    "electra": _Kind(package="electra", config="ElectraConfig", layer="ElectraLayer"),
+    "distilbert": _Kind(package="distilbert", config="DistilBertConfig", layer="TransformerBlock"),
+    "vit": _Kind(package="vit", config="ViTConfig", layer="ViTLayer"),
+    "deit": _Kind(package="deit", config="DeiTConfig", layer="DeiTLayer"),
+    "dinov2": _Kind(package="dinov2", config="Dinov2Config", layer="Dinov2Layer"),
+    "dinov2_with_registers": _Kind(
+        package="dinov2_with_registers",
+        config="Dinov2WithRegistersConfig",
+        layer="Dinov2WithRegistersLayer",
+    ),
+    "clip_vision": _Kind(package="clip", config="CLIPVisionConfig", layer="CLIPEncoderLayer"),
+    "siglip_vision": _Kind(
+        package="siglip", config="SiglipVisionConfig", layer="SiglipEncoderLayer"
+    ),
+}
 
-    return TransformerBlock(_settled(DistilBertConfig(**settings)))
 
-
-def _vit(settings: Settings) -> nn.Module:
-    from transformers.models.vit.configuration_vit import ViTConfig
-    from transformers.models.vit.modeling_vit import ViTLayer
-
-    return ViTLayer(_settled(ViTConfig(**settings)))
-
-
-def _dinov2(settings: Settings) -> nn.Module:
-    from transformers.models.dinov2.configuration_dinov2 import Dinov2Config
-    from transformers.models.dinov2.modeling_dinov2 import Dinov2Layer
-
-    return Dinov2Layer(_settled(Dinov2Config(**settings)))
-
-
-def _clip_vision(settings: Settings) -> nn.Module:
-    from transformers.models.clip.configuration_clip import CLIPVisionConfig
-    from transformers.models.clip.modeling_clip import CLIPEncoderLayer
-
-    return CLIPEncoderLayer(_settled(CLIPVisionConfig(**settings)))
+def _build(name: str, settings: Settings) -> nn.Module:
+    kind = _KINDS[name]
+    package = f"transformers.models.{kind.package}"
+    configuration = import_module(f"{package}.configuration_{kind.package}")
+    modeling = import_module(f"{package}.modeling_{kind.package}")
+    module: nn.Module = getattr(modeling, kind.layer)(
+        _settled(getattr(configuration, kind.config)(**settings))
+    )
+    return module
 
 
 ENCODERS: Mapping[str, Callable[[Settings], nn.Module]] = {
-    "bert": _bert,
-    "roberta": _roberta,
-    "distilbert": _distilbert,
-    "vit": _vit,
-    "dinov2": _dinov2,
-    "clip_vision": _clip_vision,
+    name: partial(_build, name) for name in _KINDS
 }
 
-_MAY_BE_CAUSAL = ("bert", "roberta")
+_MAY_BE_CAUSAL = ("bert", "roberta", "electra")
 """Encoders that the library also runs as language models: where config.json says is_decoder."""
 
 _REFUSALS = (ValueError, TypeError, LookupError, AttributeError, ZeroDivisionError)

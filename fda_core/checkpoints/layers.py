@@ -157,7 +157,19 @@ class Family:
 def families() -> Mapping[str, Family]:
     """Return every family we know, by name."""
     text = resources.files(__package__).joinpath("families.toml").read_text(encoding="utf-8")
-    return {name: _family(name, table) for name, table in tomllib.loads(text).items()}
+    tables: dict[str, dict[str, Any]] = {}
+    for name, table in tomllib.loads(text).items():
+        tables[name] = _completed(table, tables) if "like" in table else table
+    return {name: _family(name, table) for name, table in tables.items()}
+
+
+def _completed(table: dict[str, Any], earlier: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return a table with what it does not say itself taken from the one it is `like`."""
+    own = dict(table)
+    other = earlier[own.pop("like")]
+    tower = other["towers"][0] | own.pop("tower")
+    tower["bindings"] = tower["bindings"] | {name: name for name in tower.pop("more", ())}
+    return {**other, **own, "towers": [tower]}
 
 
 def family_of(config: Mapping[str, Any], *, where: str) -> Family:

@@ -8,14 +8,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from fda_core.checkpoints.layers import families
 from fda_core.contract.recipe import MethodSpec
 from fda_core.engine.cut import fitted_tensors
 from fda_core.methods.base import TensorInputs
 from fda_core.methods.registry import resolve
 from tests.support.command import fda
 from tests.support.merges import Models, fda_method
+from tests.support.models import DECODERS
 
-FAMILIES = ("gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma2", "phi3")
+FAMILIES = tuple(kind for kind in DECODERS if kind in families())
 
 
 def in_layers(name: str) -> bool:

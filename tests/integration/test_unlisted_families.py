@@ -14,9 +14,9 @@ HEADS = ("discriminator_predictions", "classifier.")
 STACKS = {
     "t5": ("encoder.block.", "decoder.block."),
     "mixtral": ("model.layers.",),
-    "electra": ("electra.encoder.layer.",),
+    "ernie": ("ernie.encoder.layer.",),
     "openai_gpt": ("transformer.h.",),
-    "siglip": ("text_model.encoder.layers.", "vision_model.encoder.layers."),
+    "metaclip_2": ("text_model.encoder.layers.", "vision_model.encoder.layers."),
     "convnext": ("convnext.encoder.stages.",),
     "resnet": (),
 }
@@ -79,18 +79,18 @@ def test_matrices_stored_the_other_way_round_are_turned(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bare", [("base",), ("a", "b")])
 def test_the_librarys_prefix_may_lack_on_a_side(tmp_path: Path, bare: tuple[str, ...]) -> None:
-    models = Models(tmp_path, "electra")
+    models = Models(tmp_path, "ernie")
     usual = models.merge("ties", "usual")
     for who in bare:
         body = {
-            name.removeprefix("electra."): tensor
+            name.removeprefix("ernie."): tensor
             for name, tensor in models.tensors(who).items()
-            if name.startswith("electra.")
+            if name.startswith("ernie.")
         }
         models.change(who, body, without="e")
     merged = models.merge("ties")
     for name, tensor in merged.items():
-        assert torch.equal(tensor, usual[name if name in usual else f"electra.{name}"]), name
+        assert torch.equal(tensor, usual[name if name in usual else f"ernie.{name}"]), name
 
 
 def test_a_negative_variance_is_refused_and_excluding_statistics_helps(tmp_path: Path) -> None:

@@ -13,18 +13,21 @@ from torch import Tensor, nn
 
 from fda_core.anchors.layer_task import LayerTask
 from fda_core.blocks.block import Block, build_block
-from fda_core.checkpoints.layers import Scope, family_of
+from fda_core.checkpoints.layers import Scope, families, family_of
 from tests.support.models import DECODERS, layer_calls, save_model
 
 STACKS = {
     "bert": "bert.encoder.layer",
     "roberta": "roberta.encoder.layer",
+    "electra": "electra.encoder.layer",
     "distilbert": "distilbert.transformer.layer",
     "vit": "vit.layers",
+    "deit": "deit.layers",
     "dinov2": "encoder.layer",
+    "dinov2_with_registers": "encoder.layer",
     "clip_vision": "encoder.layers",
-    **{kind: DECODERS[kind] for kind in ("gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma2")},
-    "phi3": DECODERS["phi3"],
+    "siglip_vision": "encoder.layers",
+    **{kind: stack for kind, stack in DECODERS.items() if kind in families()},
 }
 """Where the transformers library keeps the layers of each family's tiny model in memory."""
 

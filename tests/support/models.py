@@ -22,6 +22,13 @@ def _roberta() -> nn.Module:
     return RobertaForSequenceClassification(RobertaConfig(vocab_size=41, **_TEXT))
 
 
+def _electra() -> nn.Module:
+    """Return one whose embeddings are narrower than its layers."""
+    from transformers import ElectraConfig, ElectraForMaskedLM
+
+    return ElectraForMaskedLM(ElectraConfig(vocab_size=41, embedding_size=8, **_TEXT))
+
+
 def _distilbert() -> nn.Module:
     from transformers import DistilBertConfig, DistilBertForMaskedLM
 
@@ -36,6 +43,20 @@ def _vit() -> nn.Module:
     from transformers import ViTConfig, ViTForImageClassification
 
     return ViTForImageClassification(ViTConfig(**_IMAGE))
+
+
+def _deit() -> nn.Module:
+    from transformers import DeiTConfig, DeiTForImageClassificationWithTeacher
+
+    return DeiTForImageClassificationWithTeacher(DeiTConfig(**_IMAGE))
+
+
+def _dinov2_with_registers() -> nn.Module:
+    from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
+
+    return Dinov2WithRegistersModel(
+        Dinov2WithRegistersConfig(mlp_ratio=2, layerscale_value=0.5, **_DINO)
+    )
 
 
 def _dinov2() -> nn.Module:
@@ -61,6 +82,19 @@ def _clip() -> nn.Module:
 
     text = dict(_TEXT, vocab_size=41, eos_token_id=40, bos_token_id=39, pad_token_id=1)
     return CLIPModel(CLIPConfig(text_config=text, vision_config=dict(_IMAGE), projection_dim=8))
+
+
+def _siglip_vision() -> nn.Module:
+    from transformers import SiglipVisionConfig, SiglipVisionModel
+
+    return SiglipVisionModel(SiglipVisionConfig(**_IMAGE))
+
+
+def _siglip() -> nn.Module:
+    from transformers import SiglipConfig, SiglipModel
+
+    text = dict(_TEXT, vocab_size=41, eos_token_id=40, bos_token_id=39, pad_token_id=1)
+    return SiglipModel(SiglipConfig(text_config=text, vision_config=dict(_IMAGE)))
 
 
 def _gpt2() -> nn.Module:
@@ -136,6 +170,87 @@ def _qwen3() -> nn.Module:
     return Qwen3ForCausalLM(Qwen3Config(**_DECODER, head_dim=8))
 
 
+def _gemma() -> nn.Module:
+    from transformers import GemmaConfig, GemmaForCausalLM
+
+    return GemmaForCausalLM(GemmaConfig(**_DECODER, head_dim=8))
+
+
+def _gemma3_text() -> nn.Module:
+    """Return one whose middle layer sees all, at another pace of positions than the others."""
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    kinds = ["sliding_attention", "full_attention", "sliding_attention"]
+    rope = {
+        "sliding_attention": {"rope_type": "default", "rope_theta": 10.0},
+        "full_attention": {"rope_type": "linear", "rope_theta": 1000.0, "factor": 4.0},
+    }
+    return Gemma3ForCausalLM(
+        Gemma3TextConfig(
+            **_DECODER, head_dim=8, sliding_window=2, layer_types=kinds, rope_parameters=rope
+        )
+    )
+
+
+def _granite() -> nn.Module:
+    """Return one with all four of its multipliers."""
+    from transformers import GraniteConfig, GraniteForCausalLM
+
+    return GraniteForCausalLM(
+        GraniteConfig(
+            **_DECODER,
+            embedding_multiplier=2.0,
+            attention_multiplier=0.7,
+            residual_multiplier=0.4,
+            logits_scaling=3.0,
+        )
+    )
+
+
+def _smollm3() -> nn.Module:
+    """Return one whose middle layer has no positions, and whose last has a window."""
+    from transformers import SmolLM3Config, SmolLM3ForCausalLM
+
+    return SmolLM3ForCausalLM(
+        SmolLM3Config(
+            **_LAST_TOKENS,
+            no_rope_layers=[1, 0, 1],
+            use_sliding_window=True,
+            sliding_window=3,
+            layer_types=["full_attention", "full_attention", "sliding_attention"],
+        )
+    )
+
+
+def _olmo2() -> nn.Module:
+    from transformers import Olmo2Config, Olmo2ForCausalLM
+
+    return Olmo2ForCausalLM(Olmo2Config(**_LAST_TOKENS))
+
+
+def _starcoder2() -> nn.Module:
+    from transformers import Starcoder2Config, Starcoder2ForCausalLM
+
+    return Starcoder2ForCausalLM(Starcoder2Config(**_LAST_TOKENS, sliding_window=3))
+
+
+def _gpt_neox() -> nn.Module:
+    """Return one as Pythia's: attention and MLP side by side, positions in half of each head."""
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    rope = {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5}
+    text = dict(_TEXT, vocab_size=41, bos_token_id=1, eos_token_id=2)
+    return GPTNeoXForCausalLM(GPTNeoXConfig(**text, rope_parameters=rope))
+
+
+def _gpt_neox_in_turn() -> nn.Module:
+    """Return one whose MLP follows its attention."""
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    text = dict(_TEXT, vocab_size=41, bos_token_id=1, eos_token_id=2)
+    return GPTNeoXForCausalLM(GPTNeoXConfig(**text, use_parallel_residual=False))
+
+
 def _gemma2() -> nn.Module:
     """Return one whose scores reach the soft cap; every other layer has a window."""
     from transformers import Gemma2Config, Gemma2ForCausalLM
@@ -191,10 +306,10 @@ def _mixtral() -> nn.Module:
     return MixtralForCausalLM(MixtralConfig(**_DECODER, num_local_experts=2))
 
 
-def _electra() -> nn.Module:
-    from transformers import ElectraConfig, ElectraForPreTraining
+def _ernie() -> nn.Module:
+    from transformers import ErnieConfig, ErnieForSequenceClassification
 
-    return ElectraForPreTraining(ElectraConfig(vocab_size=41, embedding_size=8, **_TEXT))
+    return ErnieForSequenceClassification(ErnieConfig(vocab_size=41, **_TEXT))
 
 
 def _openai_gpt() -> nn.Module:
@@ -206,11 +321,13 @@ def _openai_gpt() -> nn.Module:
     )
 
 
-def _siglip() -> nn.Module:
-    from transformers import SiglipConfig, SiglipModel
+def _metaclip_2() -> nn.Module:
+    from transformers import MetaClip2Config, MetaClip2Model
 
-    text = dict(_TEXT, vocab_size=41, projection_size=16)
-    return SiglipModel(SiglipConfig(text_config=text, vision_config=dict(_IMAGE)))
+    text = dict(_TEXT, vocab_size=41, eos_token_id=40, bos_token_id=39, pad_token_id=1)
+    return MetaClip2Model(
+        MetaClip2Config(text_config=text, vision_config=dict(_IMAGE), projection_dim=8)
+    )
 
 
 def _convnext() -> nn.Module:
@@ -237,6 +354,7 @@ _TEXT: dict[str, Any] = {
     "max_position_embeddings": 20,
 }
 _DECODER: dict[str, Any] = dict(_TEXT, vocab_size=41, num_attention_heads=4, num_key_value_heads=2)
+_LAST_TOKENS = dict(_DECODER, bos_token_id=1, eos_token_id=2, pad_token_id=0)
 _PHI3 = dict(_DECODER, bos_token_id=1, eos_token_id=2)
 _DINO: dict[str, Any] = {
     "hidden_size": 16,
@@ -250,19 +368,32 @@ _IMAGE: dict[str, Any] = dict(_DINO, intermediate_size=24)
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "bert": _bert,
     "roberta": _roberta,
+    "electra": _electra,
     "distilbert": _distilbert,
     "vit": _vit,
+    "deit": _deit,
     "dinov2": _dinov2,
     "dinov2_swiglu": _dinov2_swiglu,
+    "dinov2_with_registers": _dinov2_with_registers,
     "clip_vision": _clip_vision,
     "clip": _clip,
+    "siglip_vision": _siglip_vision,
+    "siglip": _siglip,
     "gpt2": _gpt2,
     "llama": _llama,
     "llama_scaled": _llama_scaled,
     "mistral": _mistral,
     "qwen2": _qwen2,
     "qwen3": _qwen3,
+    "gemma": _gemma,
     "gemma2": _gemma2,
+    "gemma3_text": _gemma3_text,
+    "granite": _granite,
+    "smollm3": _smollm3,
+    "olmo2": _olmo2,
+    "starcoder2": _starcoder2,
+    "gpt_neox": _gpt_neox,
+    "gpt_neox_in_turn": _gpt_neox_in_turn,
     "phi3": _phi3,
     "phi3_long": _phi3_long,
 }
@@ -270,16 +401,23 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
 UNLISTED: dict[str, Callable[[], nn.Module]] = {
     "t5": _t5,
     "mixtral": _mixtral,
-    "electra": _electra,
+    "ernie": _ernie,
     "openai_gpt": _openai_gpt,
-    "siglip": _siglip,
+    "metaclip_2": _metaclip_2,
     "convnext": _convnext,
     "resnet": _resnet,
 }
 """Models of families that families.toml does not have."""
 
-_ROTARY = ("llama", "llama_scaled", "mistral", "qwen2", "qwen3", "gemma2", "phi3", "phi3_long")
-DECODERS = {"gpt2": "transformer.h", **dict.fromkeys(_ROTARY, "model.layers")}
+_ROTARY = (
+    *("llama", "llama_scaled", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"),
+    *("granite", "smollm3", "olmo2", "starcoder2", "phi3", "phi3_long"),
+)
+DECODERS = {
+    "gpt2": "transformer.h",
+    **dict.fromkeys(_ROTARY, "model.layers"),
+    **dict.fromkeys(("gpt_neox", "gpt_neox_in_turn"), "gpt_neox.layers"),
+}
 """Where the transformers library keeps the layers of the causal language models in memory."""
 
 
@@ -325,9 +463,9 @@ def run_layers(kind: str, model: nn.Module) -> list[torch.Tensor]:
         calls = layer_calls(kind, model, ids)
         return [call.x for call in calls] + [calls[-1].output]
     with torch.no_grad():
-        if kind == "clip":
+        if kind in ("clip", "siglip"):
             output = model.vision_model(pixel_values=pixels, output_hidden_states=True)
-        elif kind in ("bert", "roberta", "distilbert"):
+        elif kind in ("bert", "roberta", "electra", "distilbert"):
             output = model(input_ids=ids, output_hidden_states=True)
         else:
             output = model(pixel_values=pixels, output_hidden_states=True)

@@ -13,7 +13,7 @@ from fda_core.checkpoints.layers import Scope, Tower, families
 from fda_core.contract.plan import PlannedTensor, TensorRule
 from fda_core.engine.costs.layers import LayerSize, layer_size
 
-FAMILY = {"clip_vision": "clip"}
+FAMILY = {"clip_vision": "clip", "siglip_vision": "siglip"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +46,11 @@ def settings(kind: str, *, width: int, heads: int, inner: int) -> dict[str, Any]
     if kind == "dinov2":
         del config["intermediate_size"]
         return {**config, "mlp_ratio": inner // width}
-    if kind == "llama":
+    if kind in ("llama", "olmo2"):
         return {**config, "num_key_value_heads": heads}
-    return {"vision_config": config} if kind == "clip_vision" else config
+    if kind == "gemma3_text":
+        return {**config, "num_key_value_heads": heads, "head_dim": width // heads}
+    return {"vision_config": config} if kind in FAMILY else config
 
 
 def sized_layer(

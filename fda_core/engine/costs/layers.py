@@ -15,7 +15,12 @@ from fda_core.engine.costs.work import Work
 ACTIVATIONS = ("hidden_act", "activation", "activation_function", "hidden_activation")
 ACTIVATION_OF_BLOCK = {"clip_vision": "quick_gelu", "gpt2": "gelu_new"}
 """Where a config may leave it out and it is more than one operation."""
-ROTARY = frozenset({"llama", "mistral", "qwen2", "qwen3", "gemma2", "phi3"})
+ROTARY = frozenset(
+    {
+        *("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "granite"),
+        *("smollm3", "olmo2", "starcoder2", "gpt_neox", "phi3"),
+    }
+)
 """Blocks with rotary positions, and norms that are several operations."""
 
 

@@ -147,7 +147,12 @@ def test_every_family_in_the_table_has_a_model_here():
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [("bert", "BertLMHeadModel"), ("roberta", "RobertaForCausalLM")]
+    ("kind", "name"),
+    [
+        ("bert", "BertLMHeadModel"),
+        ("roberta", "RobertaForCausalLM"),
+        ("electra", "ElectraForCausalLM"),
+    ],
 )
 def test_a_bert_that_is_a_decoder_sees_causally(kind, name, tmp_path):
     save_model(kind, tmp_path)

@@ -61,6 +61,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "a convolution": ("vit", {"r": 2, "target_modules": ["projection"]}),
     "no prefix": ("dinov2", {"r": 2, "target_modules": ["k_proj", "fc2"]}),
+    "one matrix for three": ("gpt_neox", {"r": 2, "target_modules": ["query_key_value", "dense"]}),
+    "norms of queries": ("gemma3_text", {"r": 2, "target_modules": ["q_proj", "down_proj"]}),
+    "two classifiers": ("deit", {"r": 2, "target_modules": ["q_proj", "fc1"]}),
     "two towers": ("clip", {"r": 2, "target_modules": ["q_proj", "fc1"]}),
 }
 

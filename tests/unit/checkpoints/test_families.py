@@ -17,11 +17,12 @@ def test_an_absent_tie_key_means_what_the_library_takes_it_to_mean(kind):
     assert families()[kind].tied == AutoConfig.for_model(kind).tie_word_embeddings
 
 
-def test_absent_keys_of_a_vision_tower_mean_what_the_library_takes_them_to_mean():
-    from transformers import CLIPVisionConfig
+@pytest.mark.parametrize(("family", "config"), [("clip", "CLIP"), ("siglip", "Siglip")])
+def test_absent_keys_of_a_vision_tower_mean_what_the_library_takes_them_to_mean(family, config):
+    import transformers
 
-    tower = families()["clip"].towers[0]
-    library = CLIPVisionConfig()
+    tower = families()[family].towers[0]
+    library = getattr(transformers, f"{config}VisionConfig")()
     assert {tower.depth, tower.width, "num_attention_heads", "image_size"} <= set(tower.defaults)
     assert dict(tower.defaults) == {key: getattr(library, key) for key in tower.defaults}
     assert tower.settings({"vision_config": {"patch_size": 14}})["patch_size"] == 14
@@ -36,7 +37,10 @@ def test_the_matrices_marked_transposed_are_the_librarys_conv1d(kind):
     assert families()[kind].towers[0].transposed == stored
 
 
-@pytest.mark.parametrize("kind", ["distilbert", "vit", "dinov2", "clip_vision", *BY_FAMILY])
+IMAGES = ["vit", "deit", "dinov2", "dinov2_with_registers", "clip_vision", "siglip_vision"]
+
+
+@pytest.mark.parametrize("kind", ["distilbert", *IMAGES, *BY_FAMILY])
 def test_the_mlp_is_one_module_with_two_or_three_linear_maps(kind):
     tower = next(f.towers[0] for f in families().values() if f.towers[0].block == kind)
     layer = build_model(kind).get_submodule(STACKS[kind])[0]
@@ -49,7 +53,7 @@ def test_the_mlp_is_one_module_with_two_or_three_linear_maps(kind):
     assert not any(isinstance(module, nn.LayerNorm) for module in mlp.modules())
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta"])
+@pytest.mark.parametrize("family", ["bert", "roberta", "electra"])
 def test_layers_without_an_mlp_module_have_no_mlp_scope(family):
     tower = families()[family].towers[0]
     assert tower.mlp is None
@@ -87,7 +91,7 @@ def test_old_buffers_are_in_no_layer(family, name, layer):
 def test_a_language_models_head_is_in_the_body_and_task_heads_are_not(kind, name):
     family = families()[kind]
     assert family.is_head(name)
-    assert not family.is_head("lm_head.weight")
+    assert not family.is_head(family.ties[0][0])
     assert not any(family.is_head(copy) for copy, _ in family.ties)
 
 

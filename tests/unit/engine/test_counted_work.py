@@ -47,11 +47,22 @@ LAYERS: list[tuple[str, Any, int]] = [
     ("vit", "mlp", 0),
     ("dinov2", "mlp", 0),
 ]
+OTHERS: list[tuple[str, Any, int]] = [
+    ("siglip_vision", "layer", 10),
+    ("gpt_neox", "layer", 9),
+    ("gpt_neox", "mlp", 0),
+    ("olmo2", "layer", 9),
+    ("gemma3_text", "layer", 9),
+]
+"""Whose products are held to the count; what they move was never measured."""
 
 
 @pytest.fixture(params=LAYERS, ids=lambda case: "-".join(map(str, case)), scope="module")
 def case(request: pytest.FixtureRequest) -> tuple[SizedLayer, Rows]:
-    kind, scope, tokens = request.param
+    return sized(*request.param)
+
+
+def sized(kind: str, scope: Any, tokens: int) -> tuple[SizedLayer, Rows]:
     layer = sized_layer(kind, **WIDTHS, scope=scope)
     return layer, Rows(anchors=12 if tokens else 96, tokens=tokens, item=4)
 
@@ -77,6 +88,13 @@ def test_a_construction_step_has_the_products_that_are_counted(
     microbatch = None if pieces == 1 else rows.anchors // pieces
     counted = product_flops(step_of(layer, rows, microbatch=microbatch))
     assert construct_step(layer.size, rows, pieces=pieces).flops == counted
+
+
+@pytest.mark.parametrize(("kind", "scope", "tokens"), OTHERS)
+def test_other_layers_products_are_counted_too(kind: str, scope: Any, tokens: int) -> None:
+    layer, rows = sized(kind, scope, tokens)
+    counted = product_flops(step_of(layer, rows, microbatch=None))
+    assert construct_step(layer.size, rows).flops == counted
 
 
 @pytest.mark.parametrize("pieces", [1, 3])
