@@ -439,8 +439,8 @@ class HandWorker:
                 else Journal(plan, bench.worker_storage).find(unit) is not None
             )
             if there:
-                client.sadd(names.done(message.job), unit.id)
-                trial.say(UnitFinished(unit=unit.id, worker=0, seconds=0.0, source="journal"))
+                if client.sadd(names.done(message.job), unit.id):  # or it was said
+                    trial.say(UnitFinished(unit=unit.id, worker=0, seconds=0.0, source="journal"))
                 continue
             lease = names.lease(message.job, unit.id)
             if not client.set(lease, trial.token, nx=True):

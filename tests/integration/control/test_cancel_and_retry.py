@@ -223,3 +223,21 @@ def _up_to_publishing(bench: Bench, job: str):
             assert bench.state(job) == "publishing"
             return trial
         trial.finish()
+
+
+def test_messages_of_an_earlier_attempt_may_do_all_the_work_of_the_next(bench: Bench):
+    job = bench.planned()
+    worker = HandWorker(bench)
+    assert bench.messages() > 0
+    bench.cancel(job)
+    _grace(bench)
+    bench.step(2)
+    assert bench.state(job) == "cancelled"
+    bench.retry(job)
+    bench.step()
+    assert bench.state(job) == "running"
+    first = worker.take()
+    assert first.message.attempt == 1, "it was never taken out of the queue"
+    first.start().finish()
+    assert bench.settle(job, worker) == "succeeded"
+    assert set(bench.unit_states(job).values()) == {"done"}
