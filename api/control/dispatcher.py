@@ -248,8 +248,9 @@ class Dispatcher:
         found = Journal(plan, self._plans.storage).find_all(among=open_units)
         if found:
             self._finish(job, found)
-        all_but_publish = open_units - set(found) <= {"publish"}
-        if all_but_publish and finish_if_published(plan, self._plans.storage):
+        # Publishing takes the shards away, and with them their records' worth.
+        may_be = anyway or open_units - set(found) <= {"publish"}
+        if may_be and finish_if_published(plan, self._plans.storage):
             self._succeed(job)
             return True
         return bool(found)

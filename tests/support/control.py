@@ -434,10 +434,8 @@ class HandWorker:
             trial = Trial(self, message, plan, token=f"{self.name}:{new_id()}")
             unit = plan.unit(message.unit)
             there = (
-                is_published(plan, bench.worker_storage)
-                if unit.kind == "publish"
-                else Journal(plan, bench.worker_storage).find(unit) is not None
-            )
+                unit.kind != "publish" and Journal(plan, bench.worker_storage).find(unit)
+            ) or is_published(plan, bench.worker_storage)
             if there:
                 if client.sadd(names.done(message.job), unit.id):  # or it was said
                     trial.say(UnitFinished(unit=unit.id, worker=0, seconds=0.0, source="journal"))
