@@ -34,12 +34,14 @@ METRICS: dict[int | str, dict[str, Any]] = {
 }
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz")
 async def get_health() -> Health:
     """Say that the process answers."""
     return Health(version=__version__)
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses=problems(503))
 async def get_readiness(context: Here) -> Readiness:
     """Say whether everything needed answers: database, broker, storage; and the oldest heartbeat.
@@ -101,6 +103,7 @@ def _looks(context: Context) -> dict[str, Callable[[], str]]:
     return {"database": database, "broker": broker, "storage": storage, "heartbeat": heartbeat}
 
 
+@router.head("/metrics", include_in_schema=False)
 @router.get("/metrics", response_class=Response, responses=METRICS)
 def get_metrics(context: Here) -> Response:
     """Show counts for Prometheus."""

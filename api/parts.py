@@ -73,12 +73,26 @@ def waking(hints: Hints) -> Wake:
 
 
 def batch_service(
-    settings: Settings, database: Database, hints: Hints, storage: Storage, *, clock: Clock
+    settings: Settings,
+    database: Database,
+    hints: Hints,
+    storage: Storage,
+    *,
+    clock: Clock,
+    last_look: Callable[[str], None] = lambda _job: None,
 ) -> BatchService:
     """Return the service of batches."""
 
     def delete_job(caller: Caller, job_id: str) -> None:
-        remove(database, storage, caller, job_id, workspace=settings.workspace, with_output=False)
+        remove(
+            database,
+            storage,
+            caller,
+            job_id,
+            workspace=settings.workspace,
+            with_output=False,
+            last_look=last_look,
+        )
 
     return BatchService(
         database,
@@ -111,7 +125,12 @@ GATE = Gate(viewer=requiring("viewer"), submitter=requiring("submitter"), once=o
 def routers(context: Context) -> Sequence[APIRouter]:
     """Return the routes of batches, schedules and webhooks, and the pages that show them too."""
     made = batch_service(
-        context.settings, context.database, context.hints, context.storage, clock=context.clock
+        context.settings,
+        context.database,
+        context.hints,
+        context.storage,
+        clock=context.clock,
+        last_look=context.hub.last_look,
     )
     timed = ScheduleService(context.database, made, wake=waking(context.hints), clock=context.clock)
     told = WebhookService(

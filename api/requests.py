@@ -9,14 +9,16 @@ from typing import Any
 
 import structlog
 from opentelemetry.trace import Span, SpanKind
+from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.errors import NotReady
 from api.problems import problem_response
 from api.prometheus import HttpCounts
 from api.tracing import Tracing, traceparent_of
-from fda_core.errors import InternalError
+from fda_core.errors import FdaError, InternalError
 from fda_core.processes.tracing import note_error
 
 REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
@@ -90,7 +92,7 @@ class RequestMiddleware:
                 log.error("request_broke", path=shown_path(scope["path"]), exc_info=problem)
                 if status is not None:
                     raise
-                broken = InternalError(type(problem).__name__)
+                broken = _stands_for(problem)
                 response = problem_response(broken, path=scope["path"], request_id=request_id)
                 await response(scope, receive, mark)
             finally:
@@ -112,6 +114,17 @@ class RequestMiddleware:
                 status=status,
                 milliseconds=round(1000 * seconds, 1),
             )
+
+
+def _stands_for(problem: Exception) -> FdaError:
+    """Return an error of ours for one nobody expected: a database that is away is no bug."""
+    if not isinstance(problem, OperationalError | InterfaceError):
+        return InternalError(type(problem).__name__)
+    if "full" in str(problem.orig).lower():
+        return NotReady("the database's disk is full", hint="Make room; then send it again.")
+    return NotReady(
+        "the database does not answer", hint="Jobs go on where they are; send it again later."
+    )
 
 
 def _describe(span: Span, scope: Scope, *, status: int, request_id: str) -> None:

@@ -227,6 +227,19 @@ class Unavailable(StorageError):
     retryable = True
 
 
+class LostResult(StorageError):
+    """What finished units left is gone; they have to be done again."""
+
+    code = "lost_result"
+    retryable = True
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Return the units whose results are gone."""
+        found = self.context.get("units")
+        return tuple(map(str, found)) if isinstance(found, (list, tuple)) else ()
+
+
 class UnsupportedScheme(StorageError):
     """An address of a kind that no storage here serves."""
 

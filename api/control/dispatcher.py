@@ -204,7 +204,7 @@ class Dispatcher:
         first = seen is None
         if seen is None:
             seen = self._memory[job.id] = Memory(job.attempt, moment, moment)
-        if self._read_journal(job, look, lines=lines, seen=seen, first=first):
+        if self._read_journal(job, look, lines=lines, seen=seen, anyway=first):
             with self._database.read() as session:
                 lines = repository.unit_lines(session, job.id)
         done = {line.id for line in lines if line.state == UnitState.DONE.value}
@@ -214,8 +214,11 @@ class Dispatcher:
             self._succeed(job)
             return
         self._notice_forgotten(job, look, lines=lines, seen=seen)
-        self._sending.step(job, look, lines=lines, done=done, lengths=lengths)
+        again = self._sending.step(job, look, lines=lines, done=done, lengths=lengths)
         seen.looked, seen.units_done = moment, len(done)
+        # A message may be gone because its unit is done, which was told to an earlier attempt.
+        if again and self._read_journal(job, look, lines=lines, seen=seen, anyway=True):
+            self._pokes.add([job.id])
 
     def _allow(self, job: JobFacts) -> None:
         """Remove an order to stop that is none of this job's any more."""
@@ -231,13 +234,13 @@ class Dispatcher:
         *,
         lines: Sequence[Any],
         seen: Memory,
-        first: bool,
+        anyway: bool,
     ) -> bool:
         """Finish units whose record is there and whose report is not; say if there were any."""
         moment = self._clock()
         busy = any(line.state == UnitState.RUNNING.value for line in lines) or bool(look.taken)
         due = moment - seen.records_listed >= timedelta(seconds=RECORDS_SECONDS)
-        if not (first or (busy and due) or seen.suspects):
+        if not (anyway or (busy and due) or seen.suspects):
             return False
         seen.records_listed = moment
         plan = self._plan(job)
@@ -245,8 +248,9 @@ class Dispatcher:
         found = Journal(plan, self._plans.storage).find_all(among=open_units)
         if found:
             self._finish(job, found)
-        all_but_publish = open_units - set(found) <= {"publish"}
-        if all_but_publish and finish_if_published(plan, self._plans.storage):
+        # Publishing takes the shards away, and with them their records' worth.
+        may_be = anyway or open_units - set(found) <= {"publish"}
+        if may_be and finish_if_published(plan, self._plans.storage):
             self._succeed(job)
             return True
         return bool(found)

@@ -35,7 +35,7 @@ from fda_core.contract.service.messages import (
     UnitReturned,
 )
 from fda_core.contract.service.states import JobState, UnitState
-from fda_core.errors import OutOfDeviceMemory, OutputCorrupt
+from fda_core.errors import LostResult, OutOfDeviceMemory, OutputCorrupt
 
 FAILURES = 5
 """A unit may fail so often in ways that may pass, in one attempt of its job."""
@@ -63,6 +63,8 @@ class Fold:
     pokes: set[str] = field(default_factory=set)
     """Jobs that the dispatcher should look at soon."""
     done: dict[str, list[str]] = field(default_factory=dict)
+    undone: dict[str, list[str]] = field(default_factory=dict)
+    """Units that were done, and whose results are gone."""
 
     def load(self, reports: Sequence[Report]) -> None:
         """Lock the jobs that reports speak of, and load what they may change."""
@@ -227,10 +229,25 @@ class Fold:
             self._back(job, unit, reason="stopped", wait_seconds=0.0, error=event.error)
         elif event.error.code == OutOfDeviceMemory.code:
             self._out_of_memory(job, unit, event.error)
+        elif event.error.code == LostResult.code:
+            self._done_again(job, event.error)
+            self._try_again(job, unit, event.error)
         elif event.error.retryable:
             self._try_again(job, unit, event.error)
         else:
             self._fail(job, unit, event.error)
+
+    def _done_again(self, job: JobFacts, error: ErrorReport) -> None:
+        """Have units done again whose results someone removed."""
+        lost = error.context.get("units")
+        if not isinstance(lost, list):
+            return
+        self.session.flush()
+        for unit in repository.units(self.session, {job.id: lost}).values():
+            if unit.state == UnitState.DONE.value:
+                unit_changes.undo(job, unit, reason="its result is gone", not_before=self.moment)
+                self.undone.setdefault(job.id, []).append(unit.id)
+                self._touch(unit)
 
     def _out_of_memory(self, job: JobFacts, unit: UnitRow, error: ErrorReport) -> None:
         self.session.flush()

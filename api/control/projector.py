@@ -127,6 +127,8 @@ class Projector:
         self._cursor = upto
         self._on_fold(len(reports))
         self._remember_told(told)
+        for job, units in fold.undone.items():
+            self._redis.mark_undone(job, units)
         for job, units in fold.done.items():
             self._redis.mark_done(job, units)
         if fold.pokes:

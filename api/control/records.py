@@ -19,7 +19,7 @@ def forget_records(plan: Plan, storage: Storage) -> None:
     folder = layout.job_folder(plan.workspace, plan.job_id)
     storage.delete_below(join(folder, "records"))
     storage.delete_below(join(folder, "parts"))
-    storage.delete_below(layout.staging(plan))
+    _delete_staging(plan, storage)
 
 
 def clean_staging(plan: Plan, storage: Storage, *, keep: Collection[UnitRecord] = ()) -> None:
@@ -27,8 +27,9 @@ def clean_staging(plan: Plan, storage: Storage, *, keep: Collection[UnitRecord] 
     staging = layout.staging(plan)
     kept = {file.path for record in keep for file in record.files}
     if not any(inside(path, staging) for path in kept):
-        storage.delete_below(staging)
+        _delete_staging(plan, storage)
         return
+    storage.delete(layout.publication(plan))
     for info in list(storage.list(staging)):
         if info.uri not in kept:
             storage.delete(info.uri)
@@ -38,5 +39,11 @@ def remove_job(workspace: str, job_id: str, storage: Storage) -> None:
     """Remove all that a job which ended left beside its output: for deleting jobs."""
     with suppress(NotFound, ValidationError):
         address = names.plan_file(workspace, job_id)
-        storage.delete_below(layout.staging(Plan.model_validate_json(storage.read(address))))
+        _delete_staging(Plan.model_validate_json(storage.read(address)), storage)
     storage.delete_below(layout.job_folder(workspace, job_id))
+
+
+def _delete_staging(plan: Plan, storage: Storage) -> None:
+    """Remove what is put together, and what its publishers agreed on: others may not agree."""
+    storage.delete_below(layout.staging(plan))
+    storage.delete(layout.publication(plan))

@@ -135,6 +135,10 @@ class RedisState:
         if units:
             self._client.sadd(names.done(job), *units)
 
+    def mark_undone(self, job: str, units: Sequence[str]) -> None:
+        """Tell workers that units have to be done again."""
+        self._client.srem(names.done(job), *units)
+
     def stop(self, job: str) -> None:
         """Tell a job's units to stop, and its messages to be dropped."""
         self._client.set(names.stop(job), "1", ex=names.STOP_SECONDS)

@@ -49,12 +49,17 @@ class Sending:
         lines: Sequence[Any],
         done: set[str],
         lengths: Mapping[str, int],
-    ) -> None:
-        """Send a job's units whose needs are `done`; `lengths` are those of the queues."""
-        messages = self._to_send(job, look, lines=lines, done=done, lengths=lengths)
-        if messages and job.state in OPEN:
-            self._queue.send(messages)
-            self._mark_ready(job, [message.body.unit for message in messages])
+    ) -> bool:
+        """Send a job's units whose needs are `done`; `lengths` are those of the queues.
+
+        Return whether there was a message among them that seems lost.
+        """
+        messages, some_lost = self._to_send(job, look, lines=lines, done=done, lengths=lengths)
+        if not messages or job.state not in OPEN:
+            return False
+        self._queue.send(messages)
+        self._mark_ready(job, [message.body.unit for message in messages])
+        return some_lost
 
     def _to_send(
         self,
@@ -64,7 +69,7 @@ class Sending:
         lines: Sequence[Any],
         done: set[str],
         lengths: Mapping[str, int],
-    ) -> list[Message]:
+    ) -> tuple[list[Message], bool]:
         moment = self._clock()
         open_lines = [
             line
@@ -75,10 +80,11 @@ class Sending:
             and (line.not_before is None or line.not_before <= moment)
         ]
         if not open_lines:
-            return []
+            return [], False
         sent = self._redis.sent(job.id)
         messages = []
         on_their_way = []
+        some_lost = False
         for line in open_lines:
             message = message_of(
                 job,
@@ -96,13 +102,14 @@ class Sending:
             ):
                 messages.append(message)
                 if line.not_before is None and at is not None:
+                    some_lost = True
                     self._metrics.resent.labels(line.queue).inc()
                     _log.info("unit_resent", job=job.id, unit=line.id, attempt=job.attempt)
             elif line.state == UnitState.PENDING.value:
                 on_their_way.append(line.id)
         if on_their_way:
             self._mark_ready(job, on_their_way)
-        return messages
+        return messages, some_lost
 
     def _mark_ready(self, job: JobFacts, units: Sequence[str]) -> None:
         with self._database.write() as session:

@@ -89,6 +89,7 @@ def put_back(
     reason: str,
     not_before: datetime,
     error: ErrorReport | None = None,
+    **changes: Any,
 ) -> None:
     """Note that a try ended without a result and that the unit will be sent again."""
     unit.state = UnitState.PENDING.value
@@ -96,7 +97,16 @@ def put_back(
     unit.step = unit.moved_bytes = 0
     unit.not_before = not_before
     unit.error = None if error is None else error.model_dump(mode="json")
-    _tell(job, unit, data={"reason": reason})
+    _tell(job, unit, data={"reason": reason}, **changes)
+
+
+def undo(job: JobFacts, unit: UnitRow, *, reason: str, not_before: datetime) -> None:
+    """Note that what a finished unit left is gone, and that it will be sent again."""
+    unit.source = None
+    unit.seconds = None
+    unit.finished_at = None
+    job.units_done -= 1
+    put_back(job, unit, reason=reason, not_before=not_before, units_done=job.units_done)
 
 
 def fail(

@@ -37,6 +37,7 @@ PAGE = """<!doctype html>
 """
 
 
+@router.head("/docs")
 @router.get("/docs")
 def get_docs() -> Response:
     """Show the API's documentation."""

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -24,6 +25,7 @@ from fda_core.contract.rest.jobs import EventView
 
 REMEMBERED = 500
 """Events kept per watched job; who is further behind reads for itself."""
+LAST_LOOK_SECONDS = 5.0
 log = structlog.get_logger("api")
 
 
@@ -52,11 +54,17 @@ class Topic:
 
     def after(self, seq: int) -> Sequence[EventView] | None:
         """Return what is remembered behind a number; None if some of it is forgotten."""
-        if self.standing is None or self.standing.last_seq <= seq:
+        last = self.standing.last_seq if self.standing else self._last_remembered
+        if last <= seq:
             return []
         if not self.recent or self.recent[0].id > seq + 1:
             return None
         return [event for event in self.recent if event.id > seq]
+
+    @property
+    def _last_remembered(self) -> int:
+        """Return the newest event there is of a deleted job: the rows are gone."""
+        return self.recent[-1].id if self.recent else 0
 
 
 class Hub:
@@ -67,11 +75,13 @@ class Hub:
         self._poll_seconds = poll_seconds
         self._topics: dict[str, Topic] = {}
         self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
     @asynccontextmanager
     async def watch(self, job_id: str) -> AsyncIterator[Topic]:
         """Yield a job's topic, kept up to date for as long as somebody watches."""
+        self._loop = asyncio.get_running_loop()
         topic = self._topics.get(job_id)
         if topic is None:
             standing = await anyio.to_thread.run_sync(self._standing, job_id)
@@ -109,6 +119,17 @@ class Hub:
                 if self._closed or left <= 0 or not await self.changed(topic, seconds=left):
                     return
 
+    def last_look(self, job_id: str) -> None:
+        """Take in what is new of a job before it is deleted: its streams end with its end.
+
+        Called from other threads than the event loop's.
+        """
+        if self._loop is None or job_id not in self._topics or self._closed:
+            return
+        look = asyncio.run_coroutine_threadsafe(self._catch_up([job_id]), self._loop)
+        with suppress(SQLAlchemyError, TimeoutError, CancelledError):
+            look.result(LAST_LOOK_SECONDS)
+
     def let_go(self) -> None:
         """End all waiting: the process is going down."""
         self._closed = True
@@ -126,16 +147,23 @@ class Hub:
     async def _poll(self) -> None:
         while self._topics:
             await asyncio.sleep(self._poll_seconds)
-            known = {job_id: topic.standing for job_id, topic in self._topics.items()}
             try:
-                news = await anyio.to_thread.run_sync(self._look, known)
+                await self._catch_up(list(self._topics))
             except SQLAlchemyError as problem:
                 log.warning("hub_cannot_read", error=type(problem).__name__)
-                continue
-            for job_id, (standing, events) in news.items():
-                topic = self._topics.get(job_id)
-                if topic is not None and topic.standing == known[job_id]:
-                    topic.advance(standing, events)
+
+    async def _catch_up(self, job_ids: Sequence[str]) -> None:
+        """Bring the topics of some jobs up to date."""
+        known = {
+            job_id: topic.standing
+            for job_id in job_ids
+            if (topic := self._topics.get(job_id)) is not None
+        }
+        news = await anyio.to_thread.run_sync(self._look, known)
+        for job_id, (standing, events) in news.items():
+            topic = self._topics.get(job_id)
+            if topic is not None and topic.standing == known[job_id]:
+                topic.advance(standing, events)
 
     def _standing(self, job_id: str) -> Standing | None:
         with self._database.read() as session:

@@ -50,16 +50,20 @@ async def follow(
     """
     hub = context.hub
     async with hub.watch(job_id) as topic:
-        while topic.standing is not None and not hub.is_closed:
+        while not hub.is_closed:
             events = topic.after(after)
-            if events is None:
+            if events is None and topic.standing is None:
+                return
+            if events is None and topic.standing is not None:
                 last = topic.standing.last_seq
                 events = await anyio.to_thread.run_sync(_read, context, job_id, after)
                 after = after if events else last  # none: they are older than what is kept
             if events:
                 after = events[-1].id
                 yield events
-            elif topic.standing.is_over and after >= topic.standing.last_seq:
+            elif topic.standing is None or (
+                topic.standing.is_over and after >= topic.standing.last_seq
+            ):
                 return
             elif not await hub.changed(topic, seconds=ping_seconds):
                 yield ()

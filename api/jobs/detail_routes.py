@@ -42,6 +42,7 @@ def delete_job(
         job_id,
         workspace=context.settings.workspace,
         with_output=output,
+        last_look=context.hub.last_look,
     )
 
 

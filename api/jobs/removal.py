@@ -1,5 +1,7 @@
 """Remove a job that is over: its rows and workspace, and its output only if asked."""
 
+from collections.abc import Callable
+
 from api.control.records import remove_job
 from api.db.session import Database
 from api.jobs import repository
@@ -20,8 +22,12 @@ def remove(
     *,
     workspace: str,
     with_output: bool,
+    last_look: Callable[[str], None],
 ) -> None:
-    """Remove a job. Files go first: if this is cut short, it can be done again."""
+    """Remove a job. Files go first: if this is cut short, it can be done again.
+
+    Whoever watches it gets a `last_look` before its rows go.
+    """
     with database.read() as session:
         row = visible(session, caller, job_id)
         if row.state not in TERMINAL:
@@ -30,6 +36,7 @@ def remove(
     if with_output and output and manifest_of(storage, output, job_id) is not None:
         storage.delete_below(output)
     remove_job(workspace, job_id, storage)
+    last_look(job_id)
     with database.write() as session:
         if not repository.remove(session, job_id):
             raise _not_over(job_id, JobState(visible(session, caller, job_id).state))

@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Console
@@ -29,13 +31,25 @@ def escape_unknown_letters() -> None:
 
 def print_error(problem: FdaError, *, as_json: bool) -> None:
     """Print code, what happened and what to do."""
-    if as_json:
-        print_json({"error": problem.as_dict()})
     err.print(
         f"[bold red]error[/] [bold]{problem.code}[/]: {escape(problem.message)}", soft_wrap=True
     )
     if problem.hint:
         err.print(f"[cyan]hint[/]: {escape(problem.hint)}", soft_wrap=True)
+    if as_json:
+        try:
+            print_json({"error": problem.as_dict()})
+            sys.stdout.flush()
+        except OSError:
+            _give_up_stdout()
+
+
+def _give_up_stdout() -> None:
+    """Let what could not be written go: trying again at the end would hide the exit code."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def size(count: int) -> str:

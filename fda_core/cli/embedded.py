@@ -291,7 +291,10 @@ class Embedded:
             "key_file": str(self._folder / KEY_FILE),
             "children": children,
         }
-        note(self._folder, data)
+        try:
+            note(self._folder, data)
+        except OSError as problem:  # who runs here is not known then, but it runs
+            self._tell(f"{self._folder} cannot be written: {problem.strerror}")
 
     def _end(self) -> None:
         workers = [

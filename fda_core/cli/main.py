@@ -14,6 +14,7 @@ from fda_core.cli import resource_commands, service_commands
 from fda_core.cli.console import err, escape_unknown_letters, print_error, print_json
 from fda_core.cli.exit_codes import INTERRUPTED, OUR_BUG, exit_code
 from fda_core.cli.options import AsJson, Debug, On, Output, RecipePath, Set, here, read_text
+from fda_core.cli.system_errors import shortage
 from fda_core.errors import BadParameter, Cancelled, FdaError, InternalError, OutOfHostMemory
 
 app = typer.Typer(
@@ -288,6 +289,8 @@ def _named(problem: Exception) -> FdaError:
         return OutOfHostMemory(
             f"main memory ran out: {problem}", hint="Use a larger machine, or close other programs."
         )
+    if (named := shortage(problem)) is not None:
+        return named
     return InternalError(
         f"{type(problem).__name__}: {problem}",
         hint="This is a bug of ours. Run again with --debug and report what it prints.",

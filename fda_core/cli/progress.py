@@ -54,13 +54,18 @@ class Tally:
         self.units_total = len(plan.units)
         self.steps_total = sum(unit.steps for unit in plan.units)
         self.bytes_total = sum(unit.read_bytes + unit.write_bytes for unit in plan.units)
-        self.units = 0
+        self._finished: set[str] = set()
         self.from_journal = 0
         self.from_cache = 0
         self._steps: dict[str, int] = {}
         self._layers: dict[str, set[int]] = {}
         self._bytes: dict[str, int] = {}
         self._units = {unit.id: unit for unit in plan.units}
+
+    @property
+    def units(self) -> int:
+        """Return units done, or found done."""
+        return len(self._finished)
 
     @property
     def steps(self) -> int:
@@ -86,12 +91,14 @@ class Tally:
         elif isinstance(event, UnitFinished):
             self._finish(event)
         elif isinstance(event, UnitRetried):
+            self._finished.discard(event.unit)
             self._steps.pop(event.unit, None)
+            self._layers.pop(event.unit, None)
             self._bytes.pop(event.unit, None)
 
     def _finish(self, event: UnitFinished) -> None:
         unit = self._units[event.unit]
-        self.units += 1
+        self._finished.add(event.unit)
         self._steps[event.unit] = unit.steps
         self._bytes[event.unit] = unit.read_bytes + unit.write_bytes
         self.from_journal += event.source == "journal"

@@ -102,9 +102,8 @@ def adapt_layer(
 def _anchors(context: UnitContext, layer: int) -> dict[str, Tensor]:
     """Return the anchors of every expert that has some in this layer."""
     found = {}
-    for expert in context.plan.experts:
-        unit_id = construct_id(layer, expert.name)
-        record = context.journal.read(unit_id)
+    units = {construct_id(layer, expert.name): expert for expert in context.plan.experts}
+    for unit_id, record in context.journal.read_many(units).items():
         metrics = record.construction
         if metrics is None or not record.files:
             continue
@@ -120,7 +119,7 @@ def _anchors(context: UnitContext, layer: int) -> dict[str, Tensor]:
                 unit=unit_id,
             )
         context.moved(read=record.files[0].size_bytes)
-        found[expert.name] = tensor.to(context.device)
+        found[units[unit_id].name] = tensor.to(context.device)
     return found
 
 

@@ -1,14 +1,18 @@
 """One process at a time runs a job on a file system; the kernel frees the lock of the dead.
 
-On object stores there is no such lock: two processes do work twice there, which is harmless
-for units, and agree on the documents when they publish (`engine.publishing`).
+The lock is in the workspace, or beside the output if only that is on a file system: two who
+put one output together there would write into one another's. Where neither is, there is none:
+two processes do work twice, which is harmless for units, and agree on the documents when they
+publish (`engine.publishing`).
 """
 
 import fcntl
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from fda_core.contract.plan import Plan
 from fda_core.contract.uris import join, scheme
@@ -27,10 +31,28 @@ def job_lock(
     Raises `Cancelled` when told to stop while waiting, `Forbidden` where nothing may be
     written.
     """
-    if scheme(plan.workspace) != "file":
+    if scheme(plan.workspace) == "file":
+        path = Path(join(layout.job_folder(plan.workspace, plan.job_id), "lock"))
+    elif scheme(plan.output) == "file":
+        path = Path(layout.lock(plan))
+    else:
         yield
         return
-    path = Path(join(layout.job_folder(plan.workspace, plan.job_id), "lock"))
+    held = _taken(path)
+    if held is None:
+        on_wait()
+        while (held := _taken(path)) is None:
+            if is_cancelled():
+                raise Cancelled
+            time.sleep(POLL_SECONDS)
+    with held:
+        yield
+        if scheme(plan.workspace) != "file":  # it stays in a workspace, but not by an output
+            path.unlink(missing_ok=True)
+
+
+def _taken(path: Path) -> TextIO | None:
+    """Return the lock's file, locked; None if another process has it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a")
@@ -40,19 +62,14 @@ def job_lock(
             hint="Give another --workspace or output.",
             uri=str(path.parent),
         ) from problem
-    with file:
-        if not _taken(file.fileno()):
-            on_wait()
-            while not _taken(file.fileno()):
-                if is_cancelled():
-                    raise Cancelled
-                time.sleep(POLL_SECONDS)
-        yield
-
-
-def _taken(descriptor: int) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return file
+    except (BlockingIOError, FileNotFoundError):
+        pass  # somebody has it, or has just removed it
+    except BaseException:
+        file.close()
+        raise
+    file.close()
+    return None

@@ -1,6 +1,6 @@
 """The journal: one small record per finished unit, written last. The record is the truth."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from pydantic import ValidationError
@@ -9,7 +9,7 @@ from fda_core.contract.artifacts import UnitRecord
 from fda_core.contract.plan import Plan, Unit
 from fda_core.contract.uris import join
 from fda_core.engine import layout
-from fda_core.errors import InternalError, NotFound
+from fda_core.errors import LostResult, NotFound
 from fda_core.storage.base import Storage
 
 THREADS = 8
@@ -79,23 +79,32 @@ class Journal:
 
     def read(self, unit_id: str) -> UnitRecord:
         """Return the record of a unit that must be finished."""
-        found = self.find(self._plan.unit(unit_id))
-        if found is None:
-            raise _lacks(unit_id)
-        return found
+        return self.read_many([unit_id])[unit_id]
+
+    def read_many(self, unit_ids: Collection[str]) -> dict[str, UnitRecord]:
+        """Return the records of units that must be finished, or raise `LostResult`."""
+        found = {unit_id: self.find(self._plan.unit(unit_id)) for unit_id in unit_ids}
+        return _whole(found)
 
     def read_all(self) -> list[UnitRecord]:
         """Return the records of all units but publishing, which must be finished."""
         found = self.find_all()
-        for unit in self._plan.units[:-1]:
-            if unit.id not in found:
-                raise _lacks(unit.id)
-        return list(found.values())
+        return list(_whole({u.id: found.get(u.id) for u in self._plan.units[:-1]}).values())
 
     def forget(self, unit_id: str) -> None:
         """Remove a unit's record, so that it runs again."""
         self._storage.delete(layout.record(self._plan, unit_id))
 
 
-def _lacks(unit_id: str) -> InternalError:
-    return InternalError(f"unit {unit_id} has no record, but another unit needs it")
+def _whole(found: Mapping[str, UnitRecord | None]) -> dict[str, UnitRecord]:
+    """Return records if none lacks. One does if someone removed it, or what it names."""
+    lost = [unit_id for unit_id, record in found.items() if record is None]
+    if lost:
+        more = f" and of {len(lost) - 1} more units" if len(lost) > 1 else ""
+        raise LostResult(
+            f"the result of unit {lost[0]}{more} is gone, but another unit needs it",
+            hint="Leave the workspace alone while a merge runs. Run it again (a job: retry it): "
+            "what is gone is done again.",
+            units=lost,
+        )
+    return {unit_id: record for unit_id, record in found.items() if record is not None}

@@ -46,6 +46,16 @@ def publication(plan: Plan) -> str:
     return f"{staging(plan)}.publication.json"
 
 
+def lock(plan: Plan) -> str:
+    """Return the lock of a job whose output is on a file system and whose workspace is not."""
+    return f"{staging(plan)}.lock"
+
+
+def longest_beside(plan: Plan) -> str:
+    """Return the longest address of what is put beside an output."""
+    return max(publication(plan), lock(plan), *probes(plan), key=lambda uri: len(basename(uri)))
+
+
 def parts(plan: Plan) -> str:
     """Return the folder of the pieces that publishing joins into one file."""
     return join(job_folder(plan.workspace, plan.job_id), "parts")

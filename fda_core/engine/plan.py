@@ -21,6 +21,7 @@ from fda_core.contract.uris import inside, join, normalise, parent, scheme
 from fda_core.engine import layout
 from fda_core.engine.cut import cut_into_units
 from fda_core.engine.inputs import Matched, open_inputs
+from fda_core.engine.name_lengths import check_output_name
 from fda_core.engine.publishing import finish_publishing, is_half_published, manifest_at
 from fda_core.engine.tensors import plan_shards, plan_tensors
 from fda_core.engine.vary import check_layer_count, idle_excludes, vary_tensors
@@ -94,6 +95,7 @@ def make_plan(
         warnings=tuple(matched.warnings),
     )
     plan = plan.model_copy(update={"units": tuple(cut_into_units(plan, method, storage))})
+    check_output_name(plan)
     _check_output_free(plan, storage)
     return plan
 

@@ -23,7 +23,7 @@ from typing import Any
 from fda_core.contract.events import EVENT, Event, UnitRetried
 from fda_core.contract.plan import Plan, Unit
 from fda_core.engine.run import RunOptions, Schedule, Sink
-from fda_core.errors import Cancelled, FdaError, InternalError, WorkerDied
+from fda_core.errors import Cancelled, FdaError, InternalError, LostResult, WorkerDied
 from fda_core.storage.resolve import storages
 
 MOST_DEATHS = 3
@@ -131,6 +131,11 @@ class _Pool:
         elif kind == "done" and worker.unit is not None:
             self._schedule.finish(worker.unit)
             worker.unit = None
+        elif kind == "lost" and worker.unit is not None:
+            unit, worker.unit = worker.unit, None
+            self._schedule.lose(unit, what)
+            for again in (unit.id, *what.units):
+                self._sink(UnitRetried(unit=again, reason=what.message))
         elif kind == "error":
             raise what
 
@@ -211,10 +216,16 @@ def _serve(pipe: Connection, plan: Plan, options: RunOptions, number: int, stop:
             is_cancelled=stop.is_set,
         )
     )
+
+    def run(unit: Unit) -> tuple[str, Any]:
+        try:
+            runner.run(unit)
+        except LostResult as problem:
+            return "lost", problem
+        return "done", unit.id
+
     while True:
-        unit = pipe.recv()
-        attempt(partial(runner.run, unit))
-        pipe.send(("done", unit.id))
+        pipe.send(attempt(partial(run, pipe.recv())))
 
 
 def _die_with(parent: int) -> None:

@@ -4,15 +4,17 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from fda_core.contract.events import Event, UnitFinished, WaitingForOther
+from fda_core.contract.events import Event, UnitFinished, UnitRetried, WaitingForOther
 from fda_core.contract.plan import Plan, Unit
 from fda_core.engine.job_lock import job_lock
 from fda_core.engine.journal import Journal
 from fda_core.engine.plan import check_can_write, finish_if_published, is_published
-from fda_core.errors import Cancelled
+from fda_core.errors import Cancelled, LostResult
 from fda_core.storage.base import Storage
 
 Sink = Callable[[Event], None]
+MOST_LOSSES = 3
+"""What a unit needs may be gone so often before it is given up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,14 +30,17 @@ class Schedule:
     """Which units are done, running and ready. Units become ready in plan order."""
 
     def __init__(self, units: Sequence[Unit], done: set[str]) -> None:
-        self._waiting = {unit.id: unit for unit in units if unit.id not in done}
+        self._units = {unit.id: unit for unit in units}
+        self._waiting = {unit.id for unit in units if unit.id not in done}
         self._done = set(done)
         self._running: set[str] = set()
+        self._losses: Counter[str] = Counter()
 
     def ready(self) -> Iterator[Unit]:
         """Yield units that can run now, publish last."""
-        for unit in list(self._waiting.values()):
-            if unit.id not in self._running and all(need in self._done for need in unit.needs):
+        for unit in self._units.values():
+            waits = unit.id in self._waiting and unit.id not in self._running
+            if waits and self._done.issuperset(unit.needs):
                 yield unit
 
     def start(self, unit: Unit) -> None:
@@ -45,12 +50,22 @@ class Schedule:
     def finish(self, unit: Unit) -> None:
         """Count a unit as done."""
         self._running.discard(unit.id)
-        self._waiting.pop(unit.id, None)
+        self._waiting.discard(unit.id)
         self._done.add(unit.id)
 
     def give_back(self, unit: Unit) -> None:
         """Count a unit as not running: its worker is gone."""
         self._running.discard(unit.id)
+
+    def lose(self, unit: Unit, problem: LostResult) -> None:
+        """Have done again what a unit needs and is gone; raise that if it happens too often."""
+        self._losses[unit.id] += 1
+        if not problem.units or self._losses[unit.id] > MOST_LOSSES:
+            raise problem
+        self.give_back(unit)
+        lost = self._done.intersection(problem.units)
+        self._done -= lost
+        self._waiting |= lost
 
     @property
     def finished(self) -> bool:
@@ -141,5 +156,11 @@ def _run_here(
             raise Cancelled
         unit = next(schedule.ready())
         schedule.start(unit)
-        runner.run(unit)
-        schedule.finish(unit)
+        try:
+            runner.run(unit)
+        except LostResult as problem:
+            schedule.lose(unit, problem)
+            for again in (unit.id, *problem.units):
+                sink(UnitRetried(unit=again, reason=problem.message))
+        else:
+            schedule.finish(unit)

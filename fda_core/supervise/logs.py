@@ -3,6 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,7 +32,8 @@ class Log:
         self._lock = threading.Lock()
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab")
+        self._closed = False
+        self._file = self._open()
 
     def pump(self, stream: BinaryIO) -> None:
         """Write what comes until the stream ends."""
@@ -40,18 +42,19 @@ class Log:
                 self.write(line)
 
     def write(self, line: bytes) -> None:
-        """Write one line."""
+        """Write one line, or lose it: a full disk must not end who speaks, or who listens."""
         text = line.decode(errors="replace").rstrip("\n")
         with self._lock:
-            if self._file.closed:
+            if self._closed:
                 return
             self._tail.append(text)
-            self._file.write(line if line.endswith(b"\n") else line + b"\n")
-            self._file.flush()
-            if self._file.tell() > self._file_bytes:
-                self._rotate()
+            with suppress(OSError):
+                self._append(line if line.endswith(b"\n") else line + b"\n")
         if self._mirror is not None:
-            self._mirror(self._name, text)
+            try:
+                self._mirror(self._name, text)
+            except (OSError, SystemExit):  # rich's answer to a reader who went away
+                self._mirror = None
 
     def tail(self) -> list[str]:
         """Return the last lines."""
@@ -61,7 +64,18 @@ class Log:
     def close(self) -> None:
         """Close the file."""
         with self._lock:
+            self._closed = True
             self._file.close()
+
+    def _open(self) -> BinaryIO:
+        return self.path.open("ab", buffering=0)
+
+    def _append(self, line: bytes) -> None:
+        if self._file.closed:
+            self._file = self._open()
+        self._file.write(line)
+        if self._file.tell() > self._file_bytes:
+            self._rotate()
 
     def _rotate(self) -> None:
         self._file.close()
@@ -70,4 +84,4 @@ class Log:
             newer = self.path if number == 1 else older.with_name(f"{self.path.name}.{number - 1}")
             if newer.exists():
                 newer.replace(older)
-        self._file = self.path.open("ab")
+        self._file = self._open()

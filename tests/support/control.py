@@ -40,6 +40,7 @@ from fda_core.contract.uris import join
 from fda_core.engine.journal import Journal
 from fda_core.engine.plan import is_published
 from fda_core.engine.units import UnitRunner
+from fda_core.errors import FdaError
 from fda_core.storage.base import Storage
 from fda_core.storage.resolve import storages
 from tests.support.checkpoints import RecipeFile, base_model, expert_of
@@ -391,9 +392,13 @@ class Trial:
         if say:
             self.say(UnitFinished(unit=self.unit, worker=0, seconds=1.5))
 
-    def fail(self, code: str = "non_finite", *, retryable: bool = False) -> None:
+    def fail(self, code: str | FdaError = "non_finite", *, retryable: bool = False) -> None:
         self.release()
-        error = ErrorReport(code=code, message="it broke", retryable=retryable, blame="data")
+        error = (
+            ErrorReport.model_validate(code.as_dict())
+            if isinstance(code, FdaError)
+            else ErrorReport(code=code, message="it broke", retryable=retryable, blame="data")
+        )
         self.say(UnitFailed(unit=self.unit, error=error))
 
     def give_back(self, reason: Any = "cancelled") -> None:
@@ -434,13 +439,11 @@ class HandWorker:
             trial = Trial(self, message, plan, token=f"{self.name}:{new_id()}")
             unit = plan.unit(message.unit)
             there = (
-                is_published(plan, bench.worker_storage)
-                if unit.kind == "publish"
-                else Journal(plan, bench.worker_storage).find(unit) is not None
-            )
+                unit.kind != "publish" and Journal(plan, bench.worker_storage).find(unit)
+            ) or is_published(plan, bench.worker_storage)
             if there:
-                client.sadd(names.done(message.job), unit.id)
-                trial.say(UnitFinished(unit=unit.id, worker=0, seconds=0.0, source="journal"))
+                if client.sadd(names.done(message.job), unit.id):  # or it was said
+                    trial.say(UnitFinished(unit=unit.id, worker=0, seconds=0.0, source="journal"))
                 continue
             lease = names.lease(message.job, unit.id)
             if not client.set(lease, trial.token, nx=True):

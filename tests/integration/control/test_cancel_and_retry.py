@@ -1,6 +1,7 @@
 """Cancelling wherever a job is, and trying it again."""
 
 import shutil
+from dataclasses import replace
 
 from fda_core.contract.service import names
 from fda_core.engine import layout
@@ -223,3 +224,39 @@ def _up_to_publishing(bench: Bench, job: str):
             assert bench.state(job) == "publishing"
             return trial
         trial.finish()
+
+
+def test_messages_of_an_earlier_attempt_may_do_all_the_work_of_the_next(bench: Bench):
+    job = bench.planned()
+    worker = HandWorker(bench)
+    assert bench.messages() > 0
+    bench.cancel(job)
+    _grace(bench)
+    bench.step(2)
+    assert bench.state(job) == "cancelled"
+    bench.retry(job)
+    bench.step()
+    assert bench.state(job) == "running"
+    first = worker.take()
+    assert first.message.attempt == 1, "it was never taken out of the queue"
+    first.start().finish()
+    assert bench.settle(job, worker) == "succeeded"
+    assert set(bench.unit_states(job).values()) == {"done"}
+
+
+def test_an_earlier_attempt_that_published_ends_the_next(bench: Bench):
+    job = bench.planned()
+    worker = HandWorker(bench)
+    bench.cancel(job)
+    _grace(bench)
+    bench.step(2)
+    bench.retry(job)
+    bench.step()
+    trial = worker.take().start()
+    assert trial.message.attempt == 1
+    for unit in trial.plan.units:
+        last = replace(trial, message=trial.message.model_copy(update={"unit": unit.id}))
+        last.record()
+        last.release(done=True)
+    bench.storage.delete_below(layout.parts(trial.plan))
+    assert bench.settle(job, worker) == "succeeded"

@@ -6,6 +6,8 @@ from sqlalchemy import select
 from api.db.tables import EventRow
 from fda_core.contract.service import names
 from fda_core.contract.service.messages import WorkerStatus
+from fda_core.engine import layout
+from fda_core.errors import LostResult
 from tests.support.control import Bench, HandWorker
 
 
@@ -280,3 +282,30 @@ def test_a_try_whose_last_report_is_lost_does_not_run_for_ever(bench: Bench):
     assert bench.settle(job, worker) == "succeeded"
     assert bench.units(job)[trial.unit].state == "done"
     assert bench.outcomes(job)[trial.unit] == ["lost"]
+
+
+def test_units_whose_results_someone_removed_are_done_again(bench: Bench):
+    job = bench.planned()
+    worker = HandWorker(bench)
+    while (trial := worker.take()) is not None and trial.unit.startswith("construct"):
+        trial.start().finish()
+        bench.step()
+    needy = next(u for u in trial.plan.units if u.kind == "merge" and len(u.needs) > 1)
+    while trial.unit != needy.id:
+        trial.start().finish()
+        bench.step()
+        trial = worker.take()
+    gone = list(needy.needs)
+    before = bench.job(job).units_done
+    for unit in gone:
+        bench.storage.delete(layout.record(trial.plan, unit))
+    trial.start().fail(LostResult("gone", units=gone))
+    bench.step()
+    states = bench.unit_states(job)
+    assert {states[unit] for unit in [*gone, needy.id]} <= {"pending", "ready"}
+    assert bench.job(job).units_done == before - len(gone)
+    assert not set(gone) & set(bench.client.smembers(names.done(job)))
+    assert bench.settle(job, worker) == "succeeded"
+    assert bench.outcomes(job)[needy.id] == ["failed", "done"]
+    assert {bench.outcomes(job)[unit][-1] for unit in gone} == {"done"}
+    assert bench.job(job).units_done == bench.job(job).units_total

@@ -185,6 +185,21 @@ def test_the_stream_of_a_removed_job_ends(rest: Rest, address: str):
     assert "id: 1" in got
 
 
+def test_the_stream_of_a_job_removed_right_after_its_end_has_the_end(rest: Rest, address: str):
+    job_id = submit(rest, address)
+    rest.app.state.context.hub._poll_seconds = 60.0  # it has not seen the end yet
+    stream = f"{address}/v1/jobs/{job_id}/events"
+    with httpx2.stream("GET", stream, headers=headers_of(rest), timeout=20) as answer:
+        read = answer.iter_lines()
+        assert next(line for line in read if line.startswith("id: ")) == "id: 1"
+        rest.lead(job_id, "validating", "failed")
+        headers = {"Authorization": f"Bearer {rest.keys['submitter']}"}
+        httpx2.delete(f"{address}/v1/jobs/{job_id}", headers=headers).raise_for_status()
+        rest_of_it = list(read)
+    assert [line for line in rest_of_it if line.startswith("id: ")] == ["id: 2", "id: 3"]
+    assert any('"state":"failed"' in line for line in rest_of_it)
+
+
 def test_the_process_stops_at_once_though_streams_are_open(tmp_path: Path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -14,7 +14,7 @@ from fda_core.engine import cache_alias, layout
 from fda_core.engine.journal import Journal
 from fda_core.engine.plan import make_plan
 from fda_core.engine.recipes import recipe_of
-from fda_core.errors import InternalError
+from fda_core.errors import LostResult
 from fda_core.methods.fda import Fda
 from fda_core.methods.registry import resolve
 from fda_core.storage.base import ObjectInfo
@@ -106,5 +106,6 @@ def test_a_record_that_is_lacking_is_named(tmp_path: Path) -> None:
     plan = fda_plan(tmp_path, LocalStorage(), layers=1)
     journal = Journal(plan, LocalStorage())
     assert journal.find_all() == {}
-    with pytest.raises(InternalError, match=plan.units[0].id):
+    with pytest.raises(LostResult, match=plan.units[0].id) as lost:
         journal.read_all()
+    assert lost.value.units == tuple(unit.id for unit in plan.units[:-1])

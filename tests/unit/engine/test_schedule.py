@@ -2,11 +2,13 @@
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fda_core.contract.plan import Unit
-from fda_core.engine.run import Schedule
+from fda_core.engine.run import MOST_LOSSES, Schedule
+from fda_core.errors import LostResult
 
 
 def _unit(name: str, *needs: str) -> Unit:
@@ -35,6 +37,25 @@ def test_a_unit_given_back_is_ready_again():
     assert first not in list(schedule.ready())
     schedule.give_back(first)
     assert next(schedule.ready()) == first
+
+
+def test_what_was_lost_is_ready_again_before_what_needs_it():
+    schedule = Schedule(UNITS, {"a", "b"})
+    schedule.start(UNITS[2])
+    schedule.lose(UNITS[2], LostResult("gone", units=["b"]))
+    assert [unit.id for unit in schedule.ready()] == ["b", "d"]
+    schedule.finish(UNITS[1])
+    assert [unit.id for unit in schedule.ready()] == ["c", "d"]
+
+
+def test_what_is_lost_again_and_again_ends_the_run():
+    schedule = Schedule(UNITS, {"a", "b"})
+    gone = LostResult("gone", units=["b"])
+    for _ in range(MOST_LOSSES):
+        schedule.lose(UNITS[2], gone)
+        schedule.finish(UNITS[1])
+    with pytest.raises(LostResult):
+        schedule.lose(UNITS[2], gone)
 
 
 @given(st.integers(0, 10**6))

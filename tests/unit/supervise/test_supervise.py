@@ -1,5 +1,6 @@
 """Pieces of supervision that need no service."""
 
+import io
 import os
 import signal
 import subprocess
@@ -222,3 +223,33 @@ def test_what_a_process_started_ends_with_it(tmp_path: Path):
 def test_the_supervisor_loads_no_torch():
     code = "import sys, fda_core.cli.up; assert 'torch' not in sys.modules"
     subprocess.run([PYTHON, "-c", code], check=True)
+
+
+def test_a_log_on_a_full_disk_loses_lines_and_ends_nobody():
+    log = Log("one", Path("/dev/full"))
+    log.write(b"lost\n")
+    assert log.tail() == ["lost"]
+    log.close()
+
+
+def test_a_log_goes_on_once_there_is_room(tmp_path: Path):
+    path = tmp_path / "one.log"
+    path.symlink_to("/dev/full")
+    log = Log("one", path, file_bytes=4)
+    log.write(b"lost\n")
+    path.unlink()
+    log._file.close()  # as rotating leaves it when no new file can be made
+    log.write(b"kept\n")
+    log.write(b"kept too\n")
+    log.close()
+    assert path.with_name("one.log.1").read_text() == "kept too\n"
+
+
+def test_a_reader_who_went_away_ends_no_log(tmp_path: Path):
+    def gone(_name: str, _line: str) -> None:
+        raise SystemExit(1)
+
+    log = Log("one", tmp_path / "one.log", mirror=gone)
+    log.pump(io.BytesIO(b"one\ntwo\n"))
+    log.close()
+    assert (tmp_path / "one.log").read_text() == "one\ntwo\n"

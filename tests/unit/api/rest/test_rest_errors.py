@@ -153,10 +153,19 @@ def test_an_unknown_path_is_a_problem(rest: Rest):
         ("/v1/jobs", "GET, POST"),
         ("/v1/jobs/01930a5e", "DELETE, GET, PATCH"),
         ("/v1/queues/cpu/drain", "DELETE, POST"),
-        ("/healthz", "GET"),
+        ("/healthz", "GET, HEAD"),
     ],
 )
 def test_a_wrong_method_lists_all_that_the_path_takes(rest: Rest, path: str, allow: str):
     answer = rest.nobody.request("PUT", path)
     problem(answer, 405, "method_not_allowed")
     assert answer.headers["allow"] == allow
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/metrics", "/docs", "/openapi.json"])
+def test_what_monitors_poll_answers_head_as_get_without_the_body(rest: Rest, path: str):
+    answer, got = rest.nobody.request("HEAD", path), rest.nobody.get(path)
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-type"] == got.headers["content-type"]
+    assert rest.nobody.request("HEAD", "/readyz").status_code == 503
+    assert "head" not in rest.app.openapi()["paths"].get(path, {})

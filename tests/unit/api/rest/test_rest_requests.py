@@ -1,12 +1,15 @@
 """What every answer carries: the request's id and its trace."""
 
 import re
+import sqlite3
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
 from api.db.tables import JobRow
 from api.requests import continued_trace
-from tests.support.rest import Rest, recipe
+from tests.support.rest import Rest, problem, recipe
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -56,3 +59,23 @@ def test_requests_are_counted_by_route_and_status(rest: Rest):
         )
     assert 'fda_jobs{state="queued"} 1.0' in text
     assert "fda_broker_up 0.0" in text
+
+
+@pytest.mark.parametrize(
+    ("says", "told"),
+    [
+        ("database or disk is full", "the database's disk is full"),
+        ("connection refused", "the database does not answer"),
+    ],
+)
+def test_a_database_that_fails_is_no_bug_of_ours(rest: Rest, says: str, told: str):
+    def fail(*_: object) -> None:
+        raise OperationalError("INSERT", {}, sqlite3.OperationalError(says))
+
+    event.listen(rest.database.engine, "before_cursor_execute", fail)
+    answer = rest.submitter.post("/v1/jobs", json={"recipe": recipe()})
+    event.remove(rest.database.engine, "before_cursor_execute", fail)
+    found = problem(answer, 503, "not_ready")
+    assert found["detail"] == told
+    assert int(answer.headers["Retry-After"]) > 0
+    assert rest.submitter.submit()["state"] == "queued"
