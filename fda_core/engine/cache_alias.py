@@ -47,10 +47,12 @@ def settings(plan: Plan, method: Fda) -> dict[str, object]:
     A unit's own microbatch is not part of it: it is set where memory ran out, and changes the
     order of sums only. The recipe's is.
     """
+    model = _layer_settings(plan)
     return {
-        "version": 2,
+        # 2 had encoders that are decoders see both ways
+        "version": 3 if model.get("is_decoder") is True else 2,
         "scope": method.parameters.scope,
-        "model": _layer_settings(plan),
+        "model": model,
         "seed": plan.recipe.seed,
         "compute": plan.recipe.dtype.compute,
         "construct": _construct_settings(method.parameters.construction),

@@ -14,7 +14,7 @@ from fda_core.engine.cut import fitted_tensors
 from fda_core.methods.base import TensorInputs
 from fda_core.methods.registry import resolve
 from tests.support.command import fda
-from tests.support.merges import Models, fda_method
+from tests.support.merges import HERE, Models, fda_method
 from tests.support.models import DECODERS
 
 FAMILIES = tuple(kind for kind in DECODERS if kind in families())
@@ -198,9 +198,14 @@ def test_without_a_tie_key_a_family_does_what_its_library_does(
     for name in ("base", "a", "b"):
         models.change_config(name, tie_word_embeddings=None)
         models.change(name, {"lm_head.weight": torch.randn(41, 16)})
-    words = "transformer.wte.weight" if kind == "gpt2" else "model.embed_tokens.weight"
-    merged = models.merge("linear")
-    assert torch.equal(merged["lm_head.weight"], merged[words]) == tied
+    recipe = models.recipe("linear")
+    outcome = fda("merge", recipe, *HERE, "--json")
+    if tied:
+        assert outcome.error["code"] == "checkpoint_invalid"
+        assert "config.json ties them" in outcome.error["message"]
+    else:
+        words = load_file(tmp_path / "out" / "model.safetensors")
+        assert not torch.equal(words["lm_head.weight"], words["model.embed_tokens.weight"])
 
 
 @pytest.mark.parametrize("outside", ["start", "base", "average"])
