@@ -9,11 +9,8 @@ CPU seconds recorded then; of records without, with their seconds.
 """
 
 import json
-import os
 import shutil
-import subprocess
 import sys
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +22,7 @@ from torch import Tensor
 
 from fda_core.contract.artifacts import METRICS_FILE, Metrics, UnitCost, UnitRecord
 from tests.bench.vision.appearing import write_text
+from tests.bench.vision.command import Taken, run
 from tests.bench.vision.content_keys import key_of
 from tests.bench.vision.model_folder import digest_of
 from tests.bench.vision.settled import is_other, settled
@@ -225,37 +223,16 @@ def _run(
     return said
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Taken:
-    pid: int
-    cpu_seconds: float
-    wall_seconds: float
-    peak: int
-
-
-def _command(recipe: Path, output: Path, workspace: Path) -> _Taken:
+def _command(recipe: Path, output: Path, workspace: Path) -> Taken:
     """Run `fda merge`; raise `RuntimeError` with what it said if it fails."""
     command = [sys.executable, "-m", "fda_core.cli", "merge", str(recipe), "--quiet"]
     command += ["--output", str(output), "--workspace", str(workspace)]
     command += ["--workers", "1", "--threads", "1", "--device", "cpu"]
-    began = time.perf_counter()
     log = recipe.with_name("stderr.txt")
-    with log.open("w") as said:
-        process = subprocess.Popen(
-            command, stdout=said, stderr=said, env={**os.environ, **ENVIRONMENT}
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(
-            f"{' '.join(command)} ended with {process.returncode}: {log.read_text()}"
-        )
-    return _Taken(
-        pid=process.pid,
-        cpu_seconds=usage.ru_utime + usage.ru_stime,
-        wall_seconds=time.perf_counter() - began,
-        peak=usage.ru_maxrss * 1024,
-    )
+    taken = run(command, log=log, environment=ENVIRONMENT)
+    if taken.code:
+        raise RuntimeError(f"{' '.join(command)} ended with {taken.code}: {log.read_text()}")
+    return taken
 
 
 def _metrics(output: Path) -> Metrics:
