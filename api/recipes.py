@@ -1,11 +1,10 @@
 """Check a recipe as it comes from a caller, before anything is read for it."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 
 from fda_core.contract.recipe import Recipe
 from fda_core.contract.rest.jobs import Recipe as SentRecipe
-from fda_core.contract.storable import has_nul
+from fda_core.contract.storable import stored_text
 from fda_core.contract.uris import inside, normalise, scheme
 from fda_core.engine.plan import check_needs
 from fda_core.engine.recipes import parse_document, recipe_of
@@ -43,22 +42,19 @@ def read_recipe(sent: SentRecipe, *, roots: Sequence[str], workspace: str) -> Re
 
 
 def _check_text(document: object) -> None:
-    """Refuse what neither database nor log can hold: NUL, half characters, NaN, whole novels."""
+    """Refuse what neither database nor log can hold, and whole novels."""
     try:
-        text = json.dumps(document, ensure_ascii=False, allow_nan=False)
-        text.encode()
-    except (ValueError, RecursionError):
+        text = stored_text(document)
+    except ValueError as problem:
         raise RecipeError(
-            "the recipe has a number or a character that cannot be written as JSON in UTF-8",
-            hint="Leave out NaN, infinity and halves of surrogate pairs.",
+            f"the recipe cannot be kept: {problem}",
+            hint="Leave out NaN, infinity, NUL and halves of surrogate pairs.",
         ) from None
     if len(text) > MOST_CHARACTERS:
         raise RecipeError(
             f"the recipe has {len(text)} characters; at most {MOST_CHARACTERS} are read",
             hint="Check that this is a recipe.",
         )
-    if has_nul(text):
-        raise RecipeError("the recipe has a NUL character", hint="Remove it.")
 
 
 def _check_not_ours(places: Mapping[str, str], workspace: str) -> None:

@@ -80,7 +80,10 @@ class Coefficients(Variables):
 
 @dataclass(frozen=True, kw_only=True)
 class Adaptation:
-    """The fitted layer and its loss: before the first epoch, then after each, over all anchors."""
+    """The fitted layer and its losses, one more than epochs.
+
+    Of an epoch the sum over its minibatches, each before its step; the last over all anchors.
+    """
 
     tensors: dict[str, Tensor]
     losses: tuple[float, ...]

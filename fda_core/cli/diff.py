@@ -1,5 +1,8 @@
 """`fda diff`: how far one checkpoint is from another, layer by layer."""
 
+import math
+from typing import TYPE_CHECKING
+
 from rich.markup import escape
 from rich.table import Table
 
@@ -13,7 +16,14 @@ from fda_core.contract.uris import normalise
 from fda_core.errors import NotSameBase, ShapeMismatch
 from fda_core.storage.base import Storage
 
-Sums = dict[int | None, list[float]]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Norms = dict[int | None, list[float]]
+"""By layer: ‖B − A‖ and ‖A‖."""
+
+SQUARES = 1e-140, 1e140
+"""Largest elements between these have squares, and sums of them, that float64 holds."""
 
 
 def diff_checkpoints(a: str, b: str, storage: Storage, *, as_json: bool) -> None:
@@ -32,15 +42,15 @@ def diff_checkpoints(a: str, b: str, storage: Storage, *, as_json: bool) -> None
         for name in sorted(set(ours) & set(theirs))
         if not _comparable(first.tensors[ours[name]], second.tensors[theirs[name]])
     ]
-    sums = _sums(storage, first, second, family, ours, theirs)
+    norms = _norms(storage, first, second, family, ours, theirs)
     rows = [
         {
             "layer": layer,
-            "difference": change**0.5,
-            "norm": norm**0.5,
-            "relative_change": (change / norm) ** 0.5 if norm > 0 else None,
+            "difference": _number(change),
+            "norm": _number(norm),
+            "relative_change": _number(change / norm) if norm > 0 else None,
         }
-        for layer, (change, norm) in sorted(sums.items(), key=lambda i: (i[0] is None, i[0] or 0))
+        for layer, (change, norm) in sorted(norms.items(), key=lambda i: (i[0] is None, i[0] or 0))
     ]
     only = {
         "only_a": sorted(ours[name] for name in set(ours) - set(theirs)),
@@ -58,21 +68,21 @@ def _names(family: Family, raw: RawCheckpoint) -> dict[str, str]:
     return {family.canonical(name, prefix): name for name in raw.tensors}
 
 
-def _sums(
+def _norms(
     storage: Storage,
     first: RawCheckpoint,
     second: RawCheckpoint,
     family: Family,
     ours: dict[str, str],
     theirs: dict[str, str],
-) -> Sums:
+) -> Norms:
     import torch
 
     from fda_core.checkpoints.reader import TensorReader
     from fda_core.engine.guards import require_finite
 
     readers = TensorReader(storage, first), TensorReader(storage, second)
-    sums: Sums = {}
+    norms: Norms = {}
     begins = family.first_layers(first.config)
     for name in sorted(set(ours) & set(theirs)):
         one, other = first.tensors[ours[name]], second.tensors[theirs[name]]
@@ -90,10 +100,32 @@ def _sums(
         y = readers[1].read(theirs[name], dtype=torch.float64)
         require_finite(x, name=ours[name], whose=first.uri)
         require_finite(y, name=theirs[name], whose=second.uri)
-        total = sums.setdefault(layer, [0.0, 0.0])
-        total[0] += float(torch.linalg.vector_norm(y - x)) ** 2
-        total[1] += float(torch.linalg.vector_norm(x)) ** 2
-    return sums
+        total = norms.setdefault(layer, [0.0, 0.0])
+        total[0] = math.hypot(total[0], _distance(x, y))
+        total[1] = math.hypot(total[1], _norm(x))
+    return norms
+
+
+def _distance(x: "Tensor", y: "Tensor") -> float:
+    apart = y - x
+    if bool(apart.isfinite().all()):
+        return _norm(apart)
+    return 2.0 * _norm(y / 2.0 - x / 2.0)
+
+
+def _norm(values: "Tensor") -> float:
+    """Return ‖values‖ of finite float64 values, though their squares may not be such numbers."""
+    import torch
+
+    largest = float(values.abs().max()) if values.numel() else 0.0
+    if largest == 0.0 or SQUARES[0] < largest < SQUARES[1]:
+        return float(torch.linalg.vector_norm(values))
+    return largest * float(torch.linalg.vector_norm(values / largest))
+
+
+def _number(value: float) -> float | None:
+    """Return a number that JSON can say; None for one above all of float64."""
+    return value if math.isfinite(value) else None
 
 
 def _comparable(one: TensorEntry, other: TensorEntry) -> bool:
@@ -101,17 +133,19 @@ def _comparable(one: TensorEntry, other: TensorEntry) -> bool:
     return one.shape == other.shape and all(e.dtype.startswith(("F", "BF")) for e in (one, other))
 
 
-def _print(rows: list[dict[str, object]], only: dict[str, list[str]]) -> None:
+def _shown(value: float | None, form: str) -> str:
+    return "n/a" if value is None else format(value, form)
+
+
+def _print(rows: list[dict[str, float | None]], only: dict[str, list[str]]) -> None:
     table = Table(header_style="bold", box=None, pad_edge=False)
     for name in ("layer", "‖B − A‖", "‖A‖", "relative change"):
         table.add_column(name, justify="right")
     for row in rows:
-        change = row["relative_change"]
         table.add_row(
             "outside" if row["layer"] is None else str(row["layer"]),
-            f"{row['difference']:.4g}",
-            f"{row['norm']:.4g}",
-            "n/a" if change is None else f"{change:.4%}",
+            *(_shown(row[key], ".4g") for key in ("difference", "norm")),
+            _shown(row["relative_change"], ".4%"),
         )
     out.print(table)
     for key, names in only.items():

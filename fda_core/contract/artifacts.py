@@ -102,6 +102,8 @@ class UnitCost(PlainData):
     """What one unit took."""
 
     seconds: float
+    cpu_seconds: float | None = None
+    """Of the worker's process while the unit ran; None in older records."""
     peak_memory_bytes: int
     """Largest resident size of the worker process so far, or of its device."""
     flops: int

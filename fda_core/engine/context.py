@@ -40,6 +40,7 @@ class UnitContext:
     write_bytes: int = 0
     flops: int = 0
     _started: float = field(default_factory=time.monotonic)
+    _cpu_started: float = field(default_factory=time.process_time)
     _reported: float = 0.0
 
     @property
@@ -76,6 +77,7 @@ class UnitContext:
         """Return what the unit has taken so far."""
         return UnitCost(
             seconds=round(time.monotonic() - self._started, 3),
+            cpu_seconds=round(time.process_time() - self._cpu_started, 3),
             peak_memory_bytes=peak_memory_bytes(self.device),
             flops=self.flops,
             read_bytes=self.read_bytes,

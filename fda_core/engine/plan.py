@@ -379,24 +379,24 @@ def _is_whole(output: str, manifest: Manifest, storage: Storage) -> bool:
 def check_can_write(plan: Plan, storage: Storage, *, done: Collection[str]) -> None:
     """Check the space left, in the workspace and beside the output, for what is not done yet.
 
-    Two places with equally much left are taken to be on one disk. Then write probes there.
+    What goes to one disk is counted together. Then write probes there.
     """
     needed: Counter[str] = Counter()
     for unit in plan.units:
         if not unit.cached and unit.id not in done:
             needed[_written_to(plan, unit)] += unit.write_bytes
-    on_disk: Counter[int] = Counter()
+    on_disk: Counter[str] = Counter()
     for place, count in needed.items():
-        left = storage.free_bytes(place)
+        left = storage.free_space(place)
         if left is None:
             continue
-        on_disk[left] += count
-        if left < on_disk[left]:
+        on_disk[left.disk] += count
+        if left.free_bytes < on_disk[left.disk]:
             raise OutOfDisk(
-                f"{place}: the merge writes {on_disk[left]} bytes, {left} are free",
+                f"{place}: the merge writes {on_disk[left.disk]} bytes, {left.free_bytes} are free",
                 hint="Free space, or put the output on another disk.",
-                needed_bytes=on_disk[left],
-                free_bytes=left,
+                needed_bytes=on_disk[left.disk],
+                free_bytes=left.free_bytes,
             )
     for probe in layout.probes(plan):
         storage.put(probe, b"may I write here?\n")

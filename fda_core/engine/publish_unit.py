@@ -318,8 +318,10 @@ def collect_metrics(
 
 
 def _totals(costs: Sequence[UnitCost]) -> UnitCost:
+    taken = [c.cpu_seconds for c in costs if c.cpu_seconds is not None]
     return UnitCost(
         seconds=round(sum(c.seconds for c in costs), 3),
+        cpu_seconds=round(sum(taken), 3) if len(taken) == len(costs) else None,
         peak_memory_bytes=max(c.peak_memory_bytes for c in costs),
         flops=sum(c.flops for c in costs),
         read_bytes=sum(c.read_bytes for c in costs),

@@ -18,6 +18,14 @@ class ObjectInfo:
     etag: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class FreeSpace:
+    """The space left on a disk; `disk` is the same for all addresses that share it."""
+
+    disk: str
+    free_bytes: int
+
+
 class ObjectWriter(Protocol):
     """A new object under way. It appears when the writer is committed, whole, or never."""
 
@@ -85,8 +93,8 @@ class Storage(Protocol):
         """
         ...
 
-    def free_bytes(self, uri: str) -> int | None:
-        """Return the space left where the address lies, or None if there is no such number."""
+    def free_space(self, uri: str) -> FreeSpace | None:
+        """Return the space left where the address lies, or None if nobody can say."""
         ...
 
     def signed_url(self, uri: str, *, seconds: int) -> str | None:

@@ -21,7 +21,7 @@ from fda_core.contract import uris
 from fda_core.errors import BadParameter, ChangedInput, FdaError, Forbidden, NotFound, OutputExists
 from fda_core.storage import folders
 from fda_core.storage.aside import AsideFile, etag_of, is_temporary, make_folders, sync_folder
-from fda_core.storage.base import ObjectInfo, ObjectWriter
+from fda_core.storage.base import FreeSpace, ObjectInfo, ObjectWriter
 from fda_core.storage.os_errors import translated
 
 _TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR}
@@ -159,13 +159,13 @@ class LocalStorage:
                 raise (_exists(target) if problem.errno in _TAKEN else problem) from problem
             sync_folder(goal.parent)
 
-    def free_bytes(self, uri: str) -> int | None:
+    def free_space(self, uri: str) -> FreeSpace:
         """Return the space left on the disk where the address lies or would lie."""
         with translated("look at", uri):
             at = self._to_read(uri)
             while not at.exists() and at != at.parent:
                 at = at.parent
-            return shutil.disk_usage(at).free
+            return FreeSpace(disk=str(at.stat().st_dev), free_bytes=shutil.disk_usage(at).free)
 
     def signed_url(self, uri: str, *, seconds: int) -> str | None:  # noqa: ARG002
         """Return None: a file system has no web server."""

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 
 from fda_core.contract import uris
 from fda_core.errors import UnsupportedScheme
-from fda_core.storage.base import ObjectInfo, ObjectWriter, Storage
+from fda_core.storage.base import FreeSpace, ObjectInfo, ObjectWriter, Storage
 from fda_core.storage.local import LocalStorage
 from fda_core.storage.s3 import S3Storage
 
@@ -92,9 +92,9 @@ class Storages:
             )
         storage.move_into_place(staging, target)
 
-    def free_bytes(self, uri: str) -> int | None:
-        """Return the space left where the address lies, or None if there is no such number."""
-        return self.storage_for(uri).free_bytes(uri)
+    def free_space(self, uri: str) -> FreeSpace | None:
+        """Return the space left where the address lies, or None if nobody can say."""
+        return self.storage_for(uri).free_space(uri)
 
     def signed_url(self, uri: str, *, seconds: int) -> str | None:
         """Return an address that lets anybody read an object for so long, if there is a way."""

@@ -118,10 +118,9 @@ class S3Storage:
         """
         Mover(self._connection, self._fence.place(staging), self._fence.place(target)).move()
 
-    def free_bytes(self, uri: str) -> int | None:
+    def free_space(self, uri: str) -> None:
         """Return None: nobody says how much there is."""
         self._fence.place(uri)
-        return None
 
     def signed_url(self, uri: str, *, seconds: int) -> str | None:
         """Return an address signed with this process's credentials (SigV4)."""

@@ -19,11 +19,12 @@ import torch
 import yaml
 
 from fda_core.engine import units
-from fda_core.engine.plan import make_plan
+from fda_core.engine.plan import check_can_write, make_plan
 from fda_core.engine.recipes import read_recipe
 from fda_core.engine.run import RunOptions, run_plan
-from fda_core.errors import ChangedInput
+from fda_core.errors import ChangedInput, OutOfDisk
 from fda_core.methods.registry import METHODS, describe
+from fda_core.storage.base import FreeSpace
 from fda_core.storage.local import LocalStorage
 from fda_core.storage.resolve import storages
 from tests.support.checkpoints import (
@@ -1144,7 +1145,8 @@ def test_cuda_on_a_machine_without(world: World, device: str) -> None:
 
 
 def test_disk_without_room_for_the_output(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LocalStorage, "free_bytes", lambda *_: 1000)
+    little = FreeSpace(disk="only", free_bytes=1000)
+    monkeypatch.setattr(LocalStorage, "free_space", lambda *_: little)
     refuse(world, RESOURCES, "out_of_disk", world.root, "1000 are free")
 
 
@@ -1162,10 +1164,12 @@ def test_each_disk_must_have_room_for_what_goes_there(
         world.recipe["shard_size"] = 10**6
     apart = world.path("elsewhere")
 
-    def free(_: LocalStorage, uri: str) -> int:
-        return 10**12 if (full == "workspace") != uri.startswith(str(apart)) else 1000
+    def free(_: LocalStorage, uri: str) -> FreeSpace:
+        is_apart = uri.startswith(str(apart))
+        left = 1000 if is_apart == (full == "workspace") else 10**12
+        return FreeSpace(disk=f"apart {is_apart}", free_bytes=left)
 
-    monkeypatch.setattr(LocalStorage, "free_bytes", free)
+    monkeypatch.setattr(LocalStorage, "free_space", free)
     if full == "workspace" and shards:
         assert world.merge("--workspace", apart).code == 0
         return
@@ -1178,6 +1182,31 @@ def test_each_disk_must_have_room_for_what_goes_there(
         "1000 are free",
         arguments=("--workspace", apart),
     )
+
+
+@pytest.mark.parametrize("is_one_disk", [False, True])
+def test_places_share_a_disk_by_its_name_and_not_by_what_is_left(
+    world: World, monkeypatch: pytest.MonkeyPatch, is_one_disk: bool
+) -> None:
+    """Two disks with equally much left have room that one of them has not."""
+    apart = world.path("elsewhere")
+    recipe = read_recipe(world.write().read_text())
+    plan = make_plan(recipe, storages(), cwd=str(world.root), workspace=str(apart))
+    largest = max(
+        sum(unit.write_bytes for unit in plan.units if (unit.kind == "publish") is publishes)
+        for publishes in (False, True)
+    )
+
+    def free(_: LocalStorage, uri: str) -> FreeSpace:
+        disk = "one" if is_one_disk or uri.startswith(str(apart)) else "another"
+        return FreeSpace(disk=disk, free_bytes=largest)
+
+    monkeypatch.setattr(LocalStorage, "free_space", free)
+    if is_one_disk:
+        with pytest.raises(OutOfDisk, match=f"{largest} are free"):
+            check_can_write(plan, storages(), done=())
+    else:
+        check_can_write(plan, storages(), done=())
 
 
 @pytest.mark.parametrize("command", ["inspect", "verify"])

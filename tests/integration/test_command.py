@@ -1007,6 +1007,33 @@ def test_diff_of_the_merge_is_what_float64_says(bench: Bench) -> None:
     assert "outside" in said.out
 
 
+@pytest.mark.parametrize("factor", [2.0**665, 2.0**-665])
+def test_diff_of_float64_whose_squares_float64_cannot_hold(bench: Bench, factor: float) -> None:
+    """About 1e200 the norms were Infinity, which is no JSON; about 1e-200 they were zero."""
+    for name, checkpoint in (("base", BASE), ("b", B)):
+        double = {n: t.double() for n, t in checkpoint.tensors.items() if t.is_floating_point()}
+        checkpoint.with_tensors(double).save(bench.root / f"{name}-1")
+        scaled = {n: t * factor for n, t in double.items()}
+        checkpoint.with_tensors(scaled).save(bench.root / f"{name}-2")
+    plain, found = (
+        succeed("diff", bench.root / f"base-{k}", bench.root / f"b-{k}")["layers"] for k in (1, 2)
+    )
+    for row, wanted in zip(found, plain, strict=True):
+        assert row["difference"] == pytest.approx(factor * wanted["difference"], rel=1e-12, abs=0)
+        assert row["norm"] == pytest.approx(factor * wanted["norm"], rel=1e-12, abs=0)
+        assert row["relative_change"] == pytest.approx(wanted["relative_change"], rel=1e-12)
+
+
+def test_diff_of_ends_of_float64_says_what_it_can(bench: Bench) -> None:
+    """The difference of the largest numbers with either sign is above all of float64."""
+    name = "bert.encoder.layer.0.output.dense.bias"
+    most = torch.full_like(BASE.tensors[name].double(), torch.finfo(torch.float64).max)
+    bench.save(high=BASE.with_tensors({name: most}), low=BASE.with_tensors({name: -most}))
+    row = succeed("diff", bench.root / "high", bench.root / "low")["layers"][0]
+    assert (row["difference"], row["norm"]) == (None, None)
+    assert "n/a" in fda("diff", bench.root / "high", bench.root / "low").out
+
+
 def test_diff_names_what_only_one_side_has(bench: Bench) -> None:
     B.without_prefix().without("pooler").save(bench.root / "bare")
     found = succeed("diff", bench.root / "base", bench.root / "bare")

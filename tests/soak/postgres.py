@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.soak import batch
+from tests.soak import batch, growing
 from tests.soak.batch import Batch
 from tests.support.postgres import postgres_binaries, postgres_server
 from tests.support.service import running_service
@@ -45,13 +45,7 @@ def main() -> None:
         postgres_server(binaries) as server,
     ):
         root = Path(scratch)
-        batch.make_models(root / "models")
-        possible = batch.recipes(
-            str(root / "models"),
-            str(root / "outputs"),
-            options.jobs * batch.MOST_JOBS,
-            steps=options.steps,
-        )
+        possible = growing.prepare(root, jobs=options.jobs, steps=options.steps)
         told = {"FDA_DATABASE_URL": server.new_database()}
         with running_service(root / "data", root, workers=2, environment=told) as service:
             found = batch.submit(service, possible, count=options.jobs)
@@ -62,10 +56,7 @@ def main() -> None:
                 found.note("killed Postgres")
                 time.sleep(options.away)
                 server.start()
-            elapsed = found.finish()
-            wanted = possible[: len(found.jobs)]
-            expected = batch.references(root / "models", root / "undisturbed", wanted)
-            found.check([batch.digests(Path(r["output"])) for r in wanted], expected)
+            elapsed = growing.finish(found, root, possible)
             assert not (root / "data" / "fda.db").exists(), "it ran on SQLite"
             batch.report(found, elapsed)
     batch.leave(found)

@@ -1,6 +1,5 @@
 """Batches: jobs that are submitted together, from a list of recipes or a sweep over one."""
 
-import json
 import math
 from typing import Any, Literal
 
@@ -10,7 +9,7 @@ from fda_core.contract.rest.base import NO_CONTROLS, Labels, Request, Resource, 
 from fda_core.contract.rest.jobs import JobWebhook, Recipe
 from fda_core.contract.service.messages import ErrorReport
 from fda_core.contract.service.states import JobState
-from fda_core.contract.storable import has_nul
+from fda_core.contract.storable import stored_text
 
 MOST_JOBS = 500
 
@@ -61,7 +60,7 @@ class BatchRequest(Request):
         count = self.count()
         if count > MOST_JOBS:
             raise ValueError(f"sweep: {count} combinations; a batch has at most {MOST_JOBS} jobs")
-        _check_storable([self.recipe, self.recipes, self.sweep])
+        stored_text([self.recipe, self.recipes, self.sweep])
         return self
 
     def count(self) -> int:
@@ -69,19 +68,6 @@ class BatchRequest(Request):
         if self.recipes is not None:
             return len(self.recipes)
         return math.prod(len(values) for values in (self.sweep or {}).values())
-
-
-def _check_storable(values: list[Any]) -> None:
-    """Refuse what no database keeps: NaN, infinity, NUL and halves of characters."""
-    try:
-        text = json.dumps(values, allow_nan=False, ensure_ascii=False)
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("a text in it has half a character (a lone surrogate)") from None
-    except ValueError:
-        raise ValueError("NaN and infinity are no values of a recipe") from None
-    if has_nul(text):
-        raise ValueError("a text in it has a NUL character")
 
 
 class BatchJob(Resource):

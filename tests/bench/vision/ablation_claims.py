@@ -91,20 +91,26 @@ def gap_findings(
     individual: Runs,
     groups: GroupsOf,
 ) -> list[dict[str, Any]]:
-    """Return whether each method's gap to the individual experts grows from few to most."""
+    """Return whether each method's gap to the individual experts grows from few to most.
+
+    On the tasks that the few have: over all of the most, tasks that are harder to merge, added
+    late, would count as a price of their number.
+    """
     found = []
     for name in (*BESIDE, "fda"):
         by_count = methods.get(name, {})
         if len(by_count) > 1:
             few, most = min(by_count), max(by_count)
+            first = list(by_count[few])
             claim = Claim(
                 group="experts",
-                says=f"{name}'s gap to the individual experts grows from {few} to {most} of them",
+                says=f"{name}'s gap to the individual experts on the first {len(first)} tasks "
+                f"grows from {few} to {most} of them",
                 source="the gap grows with experts",
                 weights={},
             )
             terms = [
-                *_gap(by_count[most], individual, 1.0),
+                *_gap({task: by_count[most][task] for task in first}, individual, 1.0),
                 *_gap(by_count[few], individual, -1.0),
             ]
             found.append(_finding(claim, contrast(terms, groups), None))

@@ -101,9 +101,7 @@ def fda_from(
         "construct": dict(construct),
         "adapt": dict(adapt or _adapt_from(start)),
     }
-    return Contender(
-        name=f"{title} from {_name_of(start)}", group="fda", method=method, seeds=seeds
-    )
+    return Contender(name=f"{title} from {name_of(start)}", group="fda", method=method, seeds=seeds)
 
 
 def _quick_from(start: str | Mapping[str, Any]) -> Contender:
@@ -114,10 +112,11 @@ def _quick_from(start: str | Mapping[str, Any]) -> Contender:
         "preset": "quick",
         "construct": dict(SIZE),
     }
-    return Contender(name=f"fda (quick) from {_name_of(start)}", group="fda", method=method)
+    return Contender(name=f"fda (quick) from {name_of(start)}", group="fda", method=method)
 
 
-def _name_of(start: str | Mapping[str, Any]) -> str:
+def name_of(start: str | Mapping[str, Any]) -> str:
+    """Return what the row of a start is called."""
     return start if isinstance(start, str) else f"{start['name']}, full"
 
 

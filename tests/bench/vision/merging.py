@@ -4,15 +4,13 @@ One worker, one thread, one workspace for all merges, so that anchors are constr
 each (expert, settings, seed). CPU-seconds and the largest resident memory are the kernel's, of
 the command and all below it, import of torch included. FDA's first stage is a merge of its own
 (from the base, no epochs of adaptation), so that both stages are measured alike and apart.
-Units that an earlier, interrupted command had finished count with their recorded seconds.
+Units that an earlier command had finished, and anchors that it left in the cache, count with the
+CPU seconds recorded then; of records without, with their seconds.
 """
 
 import json
-import os
 import shutil
-import subprocess
 import sys
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,8 +22,10 @@ from torch import Tensor
 
 from fda_core.contract.artifacts import METRICS_FILE, Metrics, UnitCost, UnitRecord
 from tests.bench.vision.appearing import write_text
+from tests.bench.vision.command import Taken, run
 from tests.bench.vision.content_keys import key_of
 from tests.bench.vision.model_folder import digest_of
+from tests.bench.vision.settled import is_other, settled
 
 RECIPE = "recipe.yaml"
 RESULT = "result.json"
@@ -97,8 +97,8 @@ def merge(
 
 
 def is_merged(method: Mapping[str, Any], models: Models, *, seed: int, cache: Path) -> bool:
-    """Say whether the cache has the result already."""
-    return (_folder(method, models, seed=seed, cache=cache) / RESULT).exists()
+    """Say whether the cache has the result already, made under today's defaults."""
+    return _result(method, models, _folder(method, models, seed=seed, cache=cache)) is not None
 
 
 def drop_weights(merged: Merged) -> None:
@@ -147,15 +147,26 @@ def _merge(
     method: Mapping[str, Any], models: Models, *, seed: int, cache: Path, constructs: bool
 ) -> _Ran:
     folder = _folder(method, models, seed=seed, cache=cache)
-    if not (folder / RESULT).exists():
-        _run(method, models, folder, seed=seed, cache=cache, constructs=constructs)
-    said = json.loads((folder / RESULT).read_text())
+    said = _result(method, models, folder)
+    if said is None:
+        if (folder / RESULT).exists():
+            shutil.rmtree(folder)
+        said = _run(method, models, folder, seed=seed, cache=cache, constructs=constructs)
     return _Ran(
         folder=folder,
         weights=said["weights"],
         cost=Cost(**said["cost"]),
         alignment=said["alignment"],
     )
+
+
+def _result(method: Mapping[str, Any], models: Models, folder: Path) -> dict[str, Any] | None:
+    """Return what is written down of a merge; None if nothing is, or of other defaults."""
+    if not (folder / RESULT).exists():
+        return None
+    said: dict[str, Any] = json.loads((folder / RESULT).read_text())
+    then = said.get("settled", {"experts": [each["name"] for each in said["recipe"]["experts"]]})
+    return None if is_other(then, settled(method, list(models.experts))) else said
 
 
 def _make_again(found: _Ran, workspace: Path) -> None:
@@ -181,8 +192,8 @@ def _run(
     seed: int,
     cache: Path,
     constructs: bool,
-) -> None:
-    """Run the command, and write its result last."""
+) -> dict[str, Any]:
+    """Run the command, write its result last and return it."""
     recipe = {
         "base": str(models.base),
         "experts": [{"name": n, "model": str(at)} for n, at in models.experts.items()],
@@ -196,51 +207,32 @@ def _run(
     records = list(_records(workspace, metrics.job_id))
     earlier, flops = _earlier(records, taken.pid, workspace, constructs=constructs)
     cost = Cost(
-        cpu_seconds=round(taken.cpu_seconds + sum(unit.seconds for unit in earlier), 2),
+        cpu_seconds=round(taken.cpu_seconds + sum(map(_cpu_seconds, earlier)), 2),
         wall_seconds=round(taken.wall_seconds + sum(unit.seconds for unit in earlier), 2),
         peak_memory_bytes=max([taken.peak, *(unit.peak_memory_bytes for unit in earlier)]),
         flops=flops,
     )
     said = {
         "recipe": recipe,
+        "settled": settled(method, list(models.experts)),
         "weights": digest_of(folder / OUTPUT),
         "cost": asdict(cost),
         "alignment": _alignment(metrics),
     }
     write_text(folder / RESULT, json.dumps(said, indent=1) + "\n")
+    return said
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Taken:
-    pid: int
-    cpu_seconds: float
-    wall_seconds: float
-    peak: int
-
-
-def _command(recipe: Path, output: Path, workspace: Path) -> _Taken:
+def _command(recipe: Path, output: Path, workspace: Path) -> Taken:
     """Run `fda merge`; raise `RuntimeError` with what it said if it fails."""
     command = [sys.executable, "-m", "fda_core.cli", "merge", str(recipe), "--quiet"]
     command += ["--output", str(output), "--workspace", str(workspace)]
     command += ["--workers", "1", "--threads", "1", "--device", "cpu"]
-    began = time.perf_counter()
     log = recipe.with_name("stderr.txt")
-    with log.open("w") as said:
-        process = subprocess.Popen(
-            command, stdout=said, stderr=said, env={**os.environ, **ENVIRONMENT}
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(
-            f"{' '.join(command)} ended with {process.returncode}: {log.read_text()}"
-        )
-    return _Taken(
-        pid=process.pid,
-        cpu_seconds=usage.ru_utime + usage.ru_stime,
-        wall_seconds=time.perf_counter() - began,
-        peak=usage.ru_maxrss * 1024,
-    )
+    taken = run(command, log=log, environment=ENVIRONMENT)
+    if taken.code:
+        raise RuntimeError(f"{' '.join(command)} ended with {taken.code}: {log.read_text()}")
+    return taken
 
 
 def _metrics(output: Path) -> Metrics:
@@ -270,6 +262,10 @@ def _earlier(
             earlier.append(cost)
         flops += cost.flops
     return earlier, flops
+
+
+def _cpu_seconds(cost: UnitCost) -> float:
+    return cost.seconds if cost.cpu_seconds is None else cost.cpu_seconds
 
 
 def _first_cost(record: UnitRecord, workspace: Path) -> UnitCost:

@@ -249,8 +249,9 @@ def _by_task(results: Mapping[str, Any]) -> Figure:
         id="tasks",
         title="Accuracy by task",
         explain=(
-            "In percent on the test part of each task; the last column is their mean. A row that "
-            "is bright all along serves every task, a dark cell is a task that a merge forgot."
+            f"In percent on the {results['part']} part of each task; the last column is their "
+            "mean. A row that is bright all along serves every task, a dark cell is a task that a "
+            "merge forgot."
         ),
         drawing=draw_heat_map(chart, column_grid(tasks, names, extra="mean")),
         legend=draw_scale(scale, title="accuracy (%)"),

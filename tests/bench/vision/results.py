@@ -12,7 +12,8 @@
                      "is_level_with_best",                within two standard errors
                      "merge": {cost} | null, "construct": {cost} | null, "alignment" | null,
                      "weights": [one digest per seed]}],
-     "left_out": {METHOD: reason}}
+     "left_out": {METHOD: reason},
+     "pairs": [{"name", "less", "difference": {"value", "error"}}]}     (pairs.py)
 
 A cost is {"cpu_seconds", "wall_seconds", "peak_memory_bytes", "flops"}: means over seeds, the
 peak the largest. Accuracies and shares are ratios from 0 to 1, their errors cluster-robust over
@@ -41,6 +42,7 @@ from tests.bench.vision.uncertainty import (
     GroupsOf,
     Runs,
     accuracy,
+    contrast,
     mean_accuracy,
     mean_difference,
     seed_error,
@@ -93,10 +95,14 @@ def best_merge(rows: Sequence[Row]) -> Row | None:
 
 
 def share_of(runs: Runs, whole: Runs, groups: GroupsOf = NO_GROUPS) -> Estimate:
-    """Return the mean accuracy as a share of another's; its error is the paired difference's."""
+    """Return the mean accuracy as a share of another's.
+
+    Its error is that of a ratio r = a / b, to first order: of the paired a − r b, over b.
+    """
     reference = mean_accuracy(whole).value
-    error = mean_difference(runs, whole, groups).error / reference
-    return Estimate(value=mean_accuracy(runs).value / reference, error=error)
+    share = mean_accuracy(runs).value / reference
+    error = contrast([(1.0, runs), (-share, whole)], groups).error / reference
+    return Estimate(value=share, error=error)
 
 
 def _contender(row: Row, *, individual: Row, best: Row | None, groups: GroupsOf) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from tests.bench.vision.evaluate import Correct, Judged, evaluate, groups_of
 from tests.bench.vision.experts import expert_folder, expert_of, make_experts, training_of
 from tests.bench.vision.heads import head_of
 from tests.bench.vision.merging import Merged, Models, drop_weights, is_merged, merge
+from tests.bench.vision.pairs import pairs
 from tests.bench.vision.results import Row, document
 from tests.bench.vision.table import markdown
 from tests.bench.vision.task import Part
@@ -130,6 +131,7 @@ def run(suite: Suite, only: Sequence[str], *, fda_seeds: Sequence[int] = SEEDS) 
         training={name: training_of(folder) for name, folder in suite.models.experts.items()},
         left_out=left_out(len(suite.tasks)),
     )
+    found["pairs"] = pairs(rows, groups_of(suite.tasks, suite.part))
     table = markdown(found)
     write_text(suite.cache / "results.json", json.dumps(found, indent=1) + "\n")
     write_text(suite.cache / "table.md", table)

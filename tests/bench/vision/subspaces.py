@@ -32,7 +32,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fda_core.anchors.cache import layer_digest
@@ -110,7 +112,7 @@ def config_of(init: str, optimiser: str) -> ConstructConfig:
 def real_features(suite: Suite, judged: Judged, layers: Sequence[int]) -> list[Singular]:
     """Return the decomposed inputs of layers in a task's expert, for images it trained on."""
     images = judged.task.parts["train"].images
-    images = images[:: max(1, len(images) // IMAGES)][:IMAGES]
+    images = images[evenly(len(images), IMAGES)]
     module = load_model(suite.models.experts[judged.name])
     with torch.inference_mode(), fast_float32(float32_kernel()):
         batches = [
@@ -122,6 +124,12 @@ def real_features(suite: Suite, judged: Judged, layers: Sequence[int]) -> list[S
         return [singular(torch.cat([states[layer] for states in batches])) for layer in layers]
 
 
+def evenly(count: int, wanted: int) -> NDArray[np.int64]:
+    """Return places spread over all of a list, as many as wanted or there are."""
+    taken = min(count, wanted)
+    return np.arange(taken) * count // taken
+
+
 def _cached(
     suite: Suite, judged: Judged, layer: int, config: ConstructConfig, real: Singular
 ) -> dict[str, Any]:
@@ -130,7 +138,7 @@ def _cached(
         expert=suite.models.digests[judged.name],
         task=task_key(judged.task),
         config=config.model_dump(),
-        facts=[layer, IMAGES, SEED, *STEPS],
+        facts=[layer, IMAGES, "over the whole list", SEED, *STEPS],
     )
     place = suite.cache / "subspaces" / f"{judged.name}-{layer}-{config.init}-{key}.json"
     if not place.exists():

@@ -20,7 +20,25 @@ def markdown(results: Mapping[str, Any]) -> str:
     head += ["II: CPU s", "MB", "TFLOP"]
     rows = [_row(contender, tasks) for contender in results["contenders"]]
     lines = [line(head), "|---|" + "---:|" * (len(head) - 1), *map(line, rows)]
-    return "\n".join([_caption(results), "", *lines, "", *_notes(results)]) + "\n"
+    parts = [_caption(results), "", *lines, "", *_notes(results), *_pairs(results)]
+    return "\n".join(parts) + "\n"
+
+
+def _pairs(results: Mapping[str, Any]) -> list[str]:
+    """Return the paired differences there are as a table, with a line before it."""
+    rows = [
+        line([pair["name"], pair["less"], signed(pair["difference"])])
+        for pair in results.get("pairs", [])
+    ]
+    if not rows:
+        return []
+    said = "Paired differences of mean accuracies, in points; a single seed has no error of seeds:"
+    return ["", said, "", line(["merge", "less", "difference ± s.e."]), "|---|---|---:|", *rows]
+
+
+def signed(estimate: Mapping[str, float]) -> str:
+    """Return a difference in points with its error, both with two digits."""
+    return f"{100 * estimate['value']:+.2f} ± {100 * estimate['error']:.2f}"
 
 
 def line(cells: Sequence[str]) -> str:
@@ -76,7 +94,7 @@ def _notes(results: Mapping[str, Any]) -> list[str]:
     return [
         f"`{LEVEL}` marks merges that are not worse than the best by more than two standard "
         "errors of the difference, paired by image. Standard errors are cluster-robust over "
-        "groups of test images that are alike (frames of one sprite, fonts of one character, "
+        "groups of images that are alike (frames of one sprite, fonts of one character, "
         f"blocks of one picture) and, for random methods, over {seeds}. Share is of the "
         "individual experts' mean.",
         "",

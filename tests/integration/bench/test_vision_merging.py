@@ -1,6 +1,7 @@
 """The vision benchmark's merges run `fda merge` itself and write down what both stages took."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,13 +73,37 @@ def test_what_an_interrupted_command_had_finished_is_counted(
     """Without its result the merge is asked for again, and the engine finds it finished."""
     cache = tmp_path / "cache"
     made = merge({"name": "ties"}, models, seed=0, cache=cache)
-    records = [json.loads(file.read_text()) for file in cache.glob("workspace/jobs/*/records/*")]
+    records = list(cache.glob("workspace/jobs/*/records/*.json"))
+    for record in records:
+        said = json.loads(record.read_text())
+        assert said["cost"]["cpu_seconds"] > 0
+        said["cost"] |= {"seconds": 5000.0, "cpu_seconds": 1000.0}
+        record.write_text(json.dumps(said))
     (made.folder.parent / RESULT).unlink()
     again = merge({"name": "ties"}, models, seed=0, cache=cache)
     assert (made.folder.parent / RESULT).exists()
     assert again.weights == made.weights
     assert again.cost.flops == made.cost.flops
-    assert again.cost.wall_seconds >= sum(record["cost"]["seconds"] for record in records) - 0.01
+    assert 5000 * len(records) < again.cost.wall_seconds < 5000 * len(records) + 500
+    assert 1000 * len(records) < again.cost.cpu_seconds < 1000 * len(records) + 500
+
+
+@pytest.mark.slow
+def test_a_result_of_other_defaults_or_another_order_is_made_again(
+    models: Models, tmp_path: Path
+) -> None:
+    method, cache = {"name": "ties"}, tmp_path / "cache"
+    made = merge(method, models, seed=0, cache=cache)
+    result = made.folder.parent / RESULT
+    said = json.loads(result.read_text())
+    assert said["settled"]["method"]["density"] == 0.2
+    said["settled"]["method"]["density"] = 0.3
+    result.write_text(json.dumps(said | {"weights": "of density 0.3"}))
+    assert not is_merged(method, models, seed=0, cache=cache)
+    assert merge(method, models, seed=0, cache=cache).weights == made.weights
+
+    turned = replace(models, experts=dict(reversed(models.experts.items())))
+    assert not is_merged(method, turned, seed=0, cache=cache)
 
 
 @pytest.mark.slow

@@ -87,8 +87,15 @@ def _same(found: Found, plain: Construction) -> None:
     assert found.made.settled == plain.settled
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-@pytest.mark.parametrize("given", [{}, {"microbatch": 4}, {"cosine": "layer"}, {"distance": "l2"}])
+@pytest.mark.parametrize(
+    ("given", "seed"),
+    [
+        *(({}, seed) for seed in (0, 1, 2)),
+        ({"microbatch": 4}, 0),
+        ({"cosine": "layer"}, 1),
+        ({"distance": "l2"}, 2),
+    ],
+)
 def test_the_sigma_with_the_best_trial_is_kept_and_goes_on_as_if_alone(
     bert, trial_steps, given, seed
 ):

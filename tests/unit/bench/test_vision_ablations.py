@@ -8,7 +8,7 @@ from fda_core.anchors.config import ConstructConfig
 from fda_core.contract.recipe import MethodSpec
 from fda_core.methods.registry import resolve
 from tests.bench.vision import ablation_points
-from tests.bench.vision.ablation_claims import CLAIMS, verdict
+from tests.bench.vision.ablation_claims import CLAIMS, gap_findings, verdict
 from tests.bench.vision.ablation_points import GROUPS, SUB_SUITE, VARIED, Point, points, reference
 from tests.bench.vision.ablation_tables import markdown
 from tests.bench.vision.ablations import Measured, among, contender, document
@@ -140,6 +140,14 @@ def test_the_gap_to_the_experts_is_paired_and_its_growth_judged() -> None:
         f["claim"].split("'")[0]: f["verdict"] for f in found["findings"] if "gap" in f["claim"]
     }
     assert said == {"task_arithmetic": "within noise", "tsvm": "within noise", "fda": "agrees"}
+
+
+def test_harder_tasks_that_come_later_do_not_make_the_gap_grow() -> None:
+    few, individual = ALL[:2], {**runs(360, ALL[:2]), **runs(390, ALL[2:])}
+    by_count = {2: runs(300, few), 8: {**runs(300, few), **runs(100, ALL[2:])}}
+    (said,) = gap_findings({"tsvm": by_count}, individual, {})
+    assert said["difference"] == {"value": 0.0, "error": 0.0}
+    assert "on the first 2 tasks" in said["claim"]
 
 
 def test_differences_are_to_the_reference_and_nothing_at_it() -> None:

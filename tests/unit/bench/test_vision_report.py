@@ -68,6 +68,14 @@ def test_a_page_without_anything_says_how_to_make_it() -> None:
     assert 'id="levers"' not in page
 
 
+def test_figures_name_the_part_that_was_judged(whole: dict[str, Any], page: str) -> None:
+    validated = {**whole["results"], "part": "validation"}
+    assert "on the test part of each task" in page
+    said = report.render({**NOTHING, "results": validated})
+    assert "on the validation part of each task" in said
+    assert "test part" not in said
+
+
 @pytest.mark.parametrize("name", report.FILES)
 def test_each_file_alone_makes_a_page(whole: dict[str, Any], name: str) -> None:
     assert report.render({**NOTHING, name: whole[name]}).endswith("</html>\n")

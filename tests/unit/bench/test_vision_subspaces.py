@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,7 +21,7 @@ from tests.bench.vision.spectra import (
     singular,
 )
 from tests.bench.vision.subspace_tables import findings, markdown
-from tests.bench.vision.subspaces import watch
+from tests.bench.vision.subspaces import evenly, watch
 from tests.support.small_dinov2 import SMALL, write_small
 
 
@@ -126,3 +127,14 @@ def test_the_table_has_a_row_for_each_start_and_number_of_steps() -> None:
     assert "| gaussian, adamw | 240 | 0.500 | 4.0 | 50.0 % | 0.400 |" in text
     assert "used for measuring only" in text
     assert "by chance it is 0.100" in text
+
+
+@pytest.mark.parametrize("count", [3, 256, 500, 511, 2400])
+def test_real_features_are_of_pictures_from_all_of_the_list(count: int) -> None:
+    """A list in order of classes, cut at its end, would leave the last classes out."""
+    places = evenly(count, 256)
+    gaps = np.diff(places)
+    assert len(places) == min(count, 256)
+    assert places[0] == 0
+    assert gaps.max() - gaps.min() <= 1
+    assert count - places[-1] <= gaps.max()

@@ -1,15 +1,18 @@
 """Who is compared in the vision benchmark, and what the results and the table say."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from fda_core.contract.recipe import MethodSpec
 from fda_core.methods.registry import METHODS, resolve
 from tests.bench.vision.contenders import BASE, INDIVIDUAL, Contender, contenders, left_out
 from tests.bench.vision.evaluate import Judged
 from tests.bench.vision.merging import Cost, Merged
-from tests.bench.vision.results import Row, document
+from tests.bench.vision.pairs import pairs
+from tests.bench.vision.results import Row, document, share_of
 from tests.bench.vision.table import markdown
 
 TASKS: list[Judged] = []
@@ -71,3 +74,44 @@ def test_the_table_has_a_row_for_each_contender_and_says_what_is_left_out() -> N
     assert "slerp merges at most 2 models" in text
     assert "(400 images in 90 groups of alike ones)" in text
     assert "cluster-robust" in text
+
+
+def test_a_share_has_the_error_of_a_ratio_of_paired_accuracies() -> None:
+    """Where a model is right on each half of what another is, its share is a half for sure."""
+    whole = np.tile([True, True, False, False], 50)[None]
+    half = np.tile([True, False, False, False], 50)[None]
+    found = share_of({"t": half}, {"t": whole})
+    residuals = half[0] - 0.5 * whole[0]
+    assert found.value == pytest.approx(0.5)
+    assert found.error == pytest.approx(residuals.std() / np.sqrt(200) / 0.5)
+    drawn = np.random.default_rng(0).integers(0, 200, (4000, 200))
+    ratios = half[0][drawn].mean(axis=1) / whole[0][drawn].mean(axis=1)
+    assert found.error == pytest.approx(ratios.std(), rel=0.05)
+
+
+def test_steps_are_paired_with_what_they_are_compared_with() -> None:
+    rows = [row("base", 200, merged=False), row("iwudi", 300), row("tsvm", 310)]
+    scaled = {"name": "iwudi", "transfer": "full"}
+    for title, right in (("fda", 290), ("fda (update)", 305), ("fda (quick)", 330)):
+        made = row(f"{title} from iwudi", right)
+        rows.append(replace(made, contender=replace(made.contender, group="fda")))
+    full = row("iwudi, full", 340)
+    rows.append(replace(full, contender=replace(full.contender, method=scaled)))
+    found = {(p["name"], p["less"]): round(400 * p["difference"]["value"]) for p in pairs(rows, {})}
+    assert found == {
+        ("fda from iwudi", "iwudi"): -10,
+        ("fda (update) from iwudi", "iwudi"): 5,
+        ("fda (quick) from iwudi", "iwudi"): 30,
+        ("fda (update) from iwudi", "fda from iwudi"): 15,
+        ("fda (quick) from iwudi", "fda from iwudi"): 40,
+        ("iwudi, full", "iwudi"): 40,
+        ("fda (quick) from iwudi", "iwudi, full"): -10,
+        ("fda (quick) from iwudi", "tsvm"): 20,
+    }
+
+
+def test_the_table_ends_with_the_paired_differences_there_are() -> None:
+    pair = {"name": "a", "less": "b", "difference": {"value": 0.0123, "error": 0.002}}
+    text = markdown({**found(), "pairs": [pair]})
+    assert text.endswith("| a | b | +1.23 ± 0.20 |\n")
+    assert "Paired differences" not in markdown(found())

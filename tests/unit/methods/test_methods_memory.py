@@ -49,7 +49,7 @@ VARIANTS = {
     "iwudi": {},
     "swudi": {},
     "aswudi": {},
-    "optmerge": {},
+    "optmerge": {"steps": 2},
 }
 
 

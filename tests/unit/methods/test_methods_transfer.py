@@ -87,6 +87,6 @@ def test_another_word_is_refused():
 @pytest.mark.parametrize("name", TAKING)
 @pytest.mark.parametrize("shape", [(512, 1024), (1024, 512)])
 def test_a_matrix_needs_no_more_than_it_then_declares(name, shape, monkeypatch):
-    monkeypatch.setitem(VARIANTS, name, {"transfer": "full"})
+    monkeypatch.setitem(VARIANTS, name, {**VARIANTS[name], "transfer": "full"})
     declared = resolve(MethodSpec(name=name, parameters={"transfer": "full"})).workspace_tensors
     assert needed(name, deltas_of(shape, 3)) <= declared

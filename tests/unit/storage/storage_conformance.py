@@ -320,9 +320,13 @@ class StorageConformance:
             storage.move_into_place(f"{root}/staging", f"{root}/target")
         assert not storage.exists(f"{root}/target")
 
-    def test_free_bytes_is_a_number_or_none(self, storage: Storage, root: str) -> None:
-        free = storage.free_bytes(uris.join(root, "not", "yet"))
-        assert free is None or free > 0
+    def test_free_space_is_the_same_disks_for_neighbours_or_unknown(
+        self, storage: Storage, root: str
+    ) -> None:
+        free = [storage.free_space(uris.join(root, *path)) for path in (("not", "yet"), ("here",))]
+        assert free == [None, None] or (
+            free[0] and free[1] and free[0].free_bytes > 0 and free[0].disk == free[1].disk
+        )
 
     def test_a_signed_address_reads_that_object_alone(self, storage: Storage, root: str) -> None:
         uri = uris.join(root, "a b", "é.bin")

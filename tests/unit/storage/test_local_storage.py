@@ -46,7 +46,7 @@ def every_call(fenced: LocalStorage, uri: str) -> list[str]:
         "delete": lambda: fenced.delete(uri),
         "delete_below": lambda: fenced.delete_below(uri),
         "move_from": lambda: fenced.move_into_place(uri, uri + "-2"),
-        "free_bytes": lambda: fenced.free_bytes(uri),
+        "free_space": lambda: fenced.free_space(uri),
         "signed_url": lambda: fenced.signed_url(uri, seconds=9),
     }
     for name, call in calls.items():
@@ -143,7 +143,7 @@ def test_the_whole_disk_is_not_removed() -> None:
 
 @pytest.mark.parametrize("uri", ["relative/path", "", "/nul\0byte", "/lone\ud800surrogate"])
 def test_what_is_no_absolute_path_is_forbidden(uri: str) -> None:
-    for call in (storage.stat, storage.read, storage.delete, storage.free_bytes, storage.exists):
+    for call in (storage.stat, storage.read, storage.delete, storage.free_space, storage.exists):
         with pytest.raises(Forbidden):
             call(uri)
     with pytest.raises(Forbidden):
@@ -268,8 +268,9 @@ def test_tag_changes_when_a_file_is_written_in_place(tmp_path: Path) -> None:
     assert storage.stat(str(file)).etag != before
 
 
-def test_free_bytes_is_of_the_nearest_folder_there_is(tmp_path: Path) -> None:
+def test_free_space_is_of_the_nearest_folder_there_is(tmp_path: Path) -> None:
     stats = os.statvfs(tmp_path)
-    found = storage.free_bytes(f"{tmp_path}/not/yet/there")
-    assert found is not None
-    assert abs(found - stats.f_bavail * stats.f_frsize) < 2**30
+    found = storage.free_space(f"{tmp_path}/not/yet/there")
+    assert found.disk == str(tmp_path.stat().st_dev)
+    assert found.disk != storage.free_space("/proc/not/there").disk
+    assert abs(found.free_bytes - stats.f_bavail * stats.f_frsize) < 2**30

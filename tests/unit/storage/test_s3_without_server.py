@@ -90,7 +90,7 @@ def test_a_whole_bucket_is_no_object() -> None:
 
 
 def test_free_space_is_unknown() -> None:
-    assert S3Storage().free_bytes("s3://bucket/a") is None
+    assert S3Storage().free_space("s3://bucket/a") is None
 
 
 def test_without_boto3_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

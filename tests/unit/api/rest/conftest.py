@@ -9,21 +9,18 @@ from tests.support.rest import Rest
 
 
 @pytest.fixture
-def rest(tmp_path: Path) -> Iterator[Rest]:
+def rest(tmp_path: Path, sqlite_url: str) -> Iterator[Rest]:
     """The service on SQLite, with no broker: what works without one is tested without."""
-    made = Rest(tmp_path, f"sqlite:///{tmp_path / 'fda.db'}")
+    made = Rest(tmp_path, sqlite_url)
     with made.client:
         yield made
     made.database.close()
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rest]:
+@pytest.fixture
+def either(either_url: str, tmp_path: Path) -> Iterator[Rest]:
     """The service on each kind of database."""
-    url = f"sqlite:///{tmp_path / 'fda.db'}"
-    if request.param == "postgres":
-        url = request.getfixturevalue("postgres").new_database()
-    made = Rest(tmp_path, url)
+    made = Rest(tmp_path, either_url)
     with made.client:
         yield made
     made.database.close()

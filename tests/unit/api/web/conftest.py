@@ -10,8 +10,8 @@ from tests.support.web import Browser
 
 
 @pytest.fixture
-def rest(tmp_path: Path) -> Iterator[Rest]:
-    made = Rest(tmp_path, f"sqlite:///{tmp_path / 'fda.db'}")
+def rest(tmp_path: Path, sqlite_url: str) -> Iterator[Rest]:
+    made = Rest(tmp_path, sqlite_url)
     with made.client:
         yield made
     made.database.close()
