@@ -1,7 +1,9 @@
 """Where tensors are computed, and how the processor multiplies matrices."""
 
 import platform
+import re
 import resource
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +12,8 @@ from typing import Any
 import torch
 
 from fda_core.errors import NoDevice
+
+_HIGH_WATER = re.compile(r"^VmHWM:\s*(\d+) kB$", re.MULTILINE)
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -44,10 +48,18 @@ def describe_device(device: torch.device) -> str:
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """Return the largest memory use so far: of the device, or of this process."""
+    """Return the largest memory use so far: of the device, or of this process.
+
+    Linux keeps `ru_maxrss` over exec, so that a process would begin at what the one that started it
+    held; the high-water mark in its status is its own.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    status = Path("/proc/self/status")
+    if status.exists() and (mark := _HIGH_WATER.search(status.read_text(errors="replace"))):
+        return int(mark[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _is_amd() -> bool:

@@ -1,5 +1,8 @@
 """Devices by name, and a float32 kernel that stays float32."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -48,3 +51,17 @@ def test_a_kernel_that_rounds_to_bfloat16_is_not_chosen(monkeypatch):
 
 def test_the_choice_is_the_same_each_time():
     assert len({float32_kernel() for _ in range(5)}) == 1
+
+
+def test_the_peak_of_a_process_is_its_own_and_not_of_who_started_it():
+    held = torch.ones(200 * 2**20)
+    code = "import torch; from fda_core.engine.device import peak_memory_bytes as peak\n"
+    code += "before = peak(torch.device('cpu')); x = torch.ones(50 * 2**20)\n"
+    code += "print(before, peak(torch.device('cpu')))"
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    before, after = map(int, said)
+    assert held.nbytes == 800 * 2**20
+    assert before < held.nbytes
+    assert 190 * 2**20 < after - before < 260 * 2**20
