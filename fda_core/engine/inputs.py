@@ -23,6 +23,7 @@ from fda_core.engine.adapter_targets import (
     updated_heads,
 )
 from fda_core.engine.config_differences import check_function, tuned_differences
+from fda_core.engine.tokenizer_differences import tokenizer_warnings
 from fda_core.engine.vocabulary import HINT as VOCABULARY_HINT
 from fda_core.engine.vocabulary import rows_differ, rows_note
 from fda_core.errors import (
@@ -79,6 +80,8 @@ def open_inputs(recipe: Recipe, storage: Storage) -> Matched:
         if isinstance(found, RawAdapter):
             matched.notes.append(f"{expert.name}: {found.describe()}")
         matched.experts.append(_match(expert, candidate, matched))
+    pins = {expert.name: expert.checkpoint for expert in matched.experts}
+    matched.warnings += tokenizer_warnings(base.pinned, pins, storage)
     return matched
 
 
