@@ -24,14 +24,14 @@ def alone(x: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return (x,), {}
 
 
-class Causal:
-    """The arguments of a decoder layer: a causal mask, windowed or not, and rotary angles."""
+class Masked:
+    """The arguments of a layer that is handed a mask, and rotary angles where it has such."""
 
     def __init__(
-        self, *, window: int | None, rotary: Callable[[], Callable[..., Any]] | None
+        self, *, mask: Callable[..., Tensor], rotary: Callable[[], Callable[..., Any]] | None
     ) -> None:
-        """Take how many tokens back a token sees (None: all), and a maker of the angles."""
-        self._window = window
+        """Take makers of the mask, from tokens and dtype, and of the angles."""
+        self._mask = mask
         self._rotary = rotary
         self._made: dict[tuple[int, torch.dtype, torch.device], dict[str, Any]] = {}
 
@@ -43,16 +43,14 @@ class Causal:
         return (x,), self._made[key]
 
     def _make(self, tokens: int, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
-        made: dict[str, Any] = {
-            "attention_mask": causal_mask(tokens, self._window, dtype=dtype).to(device)
-        }
+        made: dict[str, Any] = {"attention_mask": self._mask(tokens, dtype=dtype).to(device)}
         if self._rotary is not None:
             cos, sin = rotary_angles(self._rotary, tokens)
             made["position_embeddings"] = (cos.to(device, dtype), sin.to(device, dtype))
         return made
 
 
-def causal_mask(tokens: int, window: int | None, *, dtype: torch.dtype) -> Tensor:
+def causal_mask(tokens: int, *, window: int | None, dtype: torch.dtype) -> Tensor:
     """Return (1, 1, t, t) to add to scores: 0 where a query sees a key, else the lowest number.
 
     A query sees itself and what comes before it, with a window of w no more than w keys.
@@ -61,7 +59,18 @@ def causal_mask(tokens: int, window: int | None, *, dtype: torch.dtype) -> Tenso
     seen = key <= query
     if window is not None:
         seen &= key > query - window
-    mask = torch.zeros(tokens, tokens, dtype=dtype)
+    return _mask_of(seen, dtype=dtype)
+
+
+def mask_both_ways(tokens: int, *, window: int | None, dtype: torch.dtype) -> Tensor:
+    """Return (1, 1, t, t) likewise: a query sees all keys, or those at most a window from it."""
+    apart = (torch.arange(tokens)[:, None] - torch.arange(tokens)[None, :]).abs()
+    seen = apart <= (tokens if window is None else window)
+    return _mask_of(seen, dtype=dtype)
+
+
+def _mask_of(seen: Tensor, *, dtype: torch.dtype) -> Tensor:
+    mask = torch.zeros(seen.shape, dtype=dtype)
     return mask.masked_fill_(~seen, torch.finfo(dtype).min)[None, None]
 
 

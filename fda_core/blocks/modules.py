@@ -1,7 +1,7 @@
 """The transformers library's own layer classes, one builder per kind of block.
 
 A builder gets the tower's settings from config.json and returns the module, made without
-weights; those of decoders (`decoders.py`) need the layer's number too. Attention is the plain
+weights; those of `masked.py` need the layer's number too. Attention is the plain
 matmul-softmax kernel, which has a second derivative; fused kernels have none.
 """
 
@@ -14,8 +14,8 @@ from typing import Any
 
 from torch import nn
 
-from fda_core.blocks.arguments import Arguments, Causal, unmasked
-from fda_core.blocks.decoders import DECODERS
+from fda_core.blocks.arguments import Arguments, Masked, causal_mask, unmasked
+from fda_core.blocks.masked import MASKED
 from fda_core.checkpoints.layers import NOT_THE_LAYERS
 from fda_core.errors import InternalError, UnknownArchitecture
 
@@ -94,7 +94,7 @@ def build_module(kind: str, settings: Settings, *, layer: int = 0) -> BuiltLayer
     import torch
     from huggingface_hub.errors import StrictDataclassError
 
-    if kind not in ENCODERS and kind not in DECODERS:
+    if kind not in ENCODERS and kind not in MASKED:
         raise InternalError(f"there is no block builder {kind!r}")
     # a copy, since the library writes into nested settings (rope_parameters)
     given = deepcopy({k: value for k, value in settings.items() if k not in NOT_THE_LAYERS})
@@ -104,9 +104,9 @@ def build_module(kind: str, settings: Settings, *, layer: int = 0) -> BuiltLayer
             if kind in ENCODERS:
                 module = ENCODERS[kind](given)
                 if kind in _MAY_BE_CAUSAL and given.get("is_decoder"):
-                    arguments = Causal(window=None, rotary=None)
+                    arguments = Masked(mask=partial(causal_mask, window=None), rotary=None)
             else:
-                module, arguments = DECODERS[kind](given, layer)
+                module, arguments = MASKED[kind](given, layer)
     except (*_REFUSALS, StrictDataclassError) as problem:
         raise UnknownArchitecture(
             f"transformers cannot build a {kind} layer from this config: {problem}",

@@ -39,6 +39,8 @@ class Tower:
     mlp: str | None
     transposed: frozenset[str]
     entry: frozenset[str]
+    not_first: frozenset[str] = frozenset()
+    """Bindings that the first layer lacks."""
     found: tuple[int, int] | None = None
     """Layers and width, where they were read off tensors and not off the config."""
 
@@ -223,4 +225,5 @@ def _tower(table: dict[str, Any]) -> Tower:
         mlp=table.get("mlp"),
         transposed=frozenset(table.get("transposed", ())),
         entry=frozenset(table.get("entry", ())),
+        not_first=frozenset(table.get("not_first", ())),
     )

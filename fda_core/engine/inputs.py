@@ -228,9 +228,12 @@ def _check_tower(
             hint="Check that config.json and the weights belong together.",
             layer=lacking[0] if lacking else extra[0],
         )
+    second = found[min(1, depth - 1)]
+    more = {p: shape for p, shape in second.items() if tower.module_of(p) in tower.not_first}
+    usual = {**more, **found[0]}
     for layer in range(1, depth):
-        if found[layer] != found[0]:
-            odd = sorted(set(found[layer].items()) ^ set(found[0].items()))[0]
+        if found[layer] != usual:
+            odd = sorted(set(found[layer].items()) ^ set(usual.items()))[0]
             raise MissingTensor(
                 f"base: layer {layer} does not have the same tensors as layer 0: {odd[0]} {odd[1]}",
                 hint="Check that all shards of the base are there and of one model.",

@@ -15,9 +15,9 @@ from fda_core.methods.base import TensorInputs
 from fda_core.methods.registry import resolve
 from tests.support.command import fda
 from tests.support.merges import HERE, Models, fda_method
-from tests.support.models import DECODERS
+from tests.support.models import MASKED
 
-FAMILIES = tuple(kind for kind in DECODERS if kind in families())
+FAMILIES = tuple(kind for kind in MASKED if kind in families())
 
 
 def in_layers(name: str) -> bool:
@@ -185,6 +185,18 @@ def test_a_gpt2_without_its_prefix_is_the_same_model(tmp_path: Path) -> None:
     save_file(bare, tmp_path / "a" / "model.safetensors", metadata={"format": "pt"})
     second = models.merge(fda_method(), "again")
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_only_the_first_layer_may_lack_what_its_family_gives_to_others_alone(
+    tmp_path: Path,
+) -> None:
+    models = Models(tmp_path, "modernbert")
+    assert "model.layers.0.attn_norm.weight" not in models.tensors("base")
+    models.change("base", {}, without="layers.2.attn_norm")
+    error = fda("plan", models.recipe("linear"), "--json").error
+    assert error["code"] == "missing_tensor"
+    assert "layer 2 does not have the same tensors" in error["message"]
+    assert "attn_norm" in error["message"]
 
 
 # --- embeddings, heads, positions -----------------------------------------------------------

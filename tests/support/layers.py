@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fda_core.anchors.layer_task import LayerTask
 from fda_core.blocks.block import Block, build_block
 from fda_core.checkpoints.layers import Scope, families, family_of
-from tests.support.models import DECODERS, layer_calls, save_model
+from tests.support.models import MASKED, layer_calls, save_model
 
 STACKS = {
     "bert": "bert.encoder.layer",
@@ -27,7 +27,7 @@ STACKS = {
     "dinov2_with_registers": "encoder.layer",
     "clip_vision": "encoder.layers",
     "siglip_vision": "encoder.layers",
-    **{kind: stack for kind, stack in DECODERS.items() if kind in families()},
+    **{kind: stack for kind, stack in MASKED.items() if kind in families()},
 }
 """Where the transformers library keeps the layers of each family's tiny model in memory."""
 
@@ -107,7 +107,7 @@ def layer_pair(
 
 def _beside(kind: str, model: nn.Module, layer: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return mask and positions as the library's model makes them; no mask for an encoder."""
-    if kind not in DECODERS:
+    if kind not in MASKED:
         return (None,), {}
     call = layer_calls(kind, model, torch.arange(TOKENS)[None])[layer]
     return _wide(call.more), {name: _wide(value) for name, value in call.named.items()}

@@ -29,6 +29,27 @@ def _electra() -> nn.Module:
     return ElectraForMaskedLM(ElectraConfig(vocab_size=41, embedding_size=8, **_TEXT))
 
 
+def _modernbert() -> nn.Module:
+    """Return one whose middle layer sees two tokens either way, at another pace of positions."""
+    from transformers import ModernBertConfig, ModernBertForMaskedLM
+
+    kinds = ["full_attention", "sliding_attention", "full_attention"]
+    return ModernBertForMaskedLM(
+        ModernBertConfig(
+            vocab_size=41,
+            **_TEXT,
+            layer_types=kinds,
+            local_attention=4,
+            norm_bias=True,
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=2,
+            cls_token_id=1,
+            sep_token_id=2,
+        )
+    )
+
+
 def _distilbert() -> nn.Module:
     from transformers import DistilBertConfig, DistilBertForMaskedLM
 
@@ -369,6 +390,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "bert": _bert,
     "roberta": _roberta,
     "electra": _electra,
+    "modernbert": _modernbert,
     "distilbert": _distilbert,
     "vit": _vit,
     "deit": _deit,
@@ -419,6 +441,8 @@ DECODERS = {
     **dict.fromkeys(("gpt_neox", "gpt_neox_in_turn"), "gpt_neox.layers"),
 }
 """Where the transformers library keeps the layers of the causal language models in memory."""
+MASKED = {**DECODERS, "modernbert": "model.layers"}
+"""The same of all models whose layers are handed a mask and positions."""
 
 
 def build_model(kind: str, *, seed: int = 0) -> nn.Module:
@@ -459,7 +483,7 @@ def run_layers(kind: str, model: nn.Module) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(7)
     ids = torch.randint(3, 39, (3, 6), generator=generator)
     pixels = torch.randn(3, 3, 8, 8, generator=generator)
-    if kind in DECODERS:
+    if kind in MASKED:
         calls = layer_calls(kind, model, ids)
         return [call.x for call in calls] + [calls[-1].output]
     with torch.no_grad():
@@ -483,7 +507,7 @@ class LayerCall:
 
 
 def layer_calls(kind: str, model: nn.Module, ids: torch.Tensor) -> list[LayerCall]:
-    """Return every layer's call in one pass of a causal language model.
+    """Return every layer's call in one pass of a model whose layers are handed a mask.
 
     Watched from outside, since the hidden states such models return end after the last norm.
     """
@@ -494,10 +518,10 @@ def layer_calls(kind: str, model: nn.Module, ids: torch.Tensor) -> list[LayerCal
 
     hooks = [
         layer.register_forward_hook(watch, with_kwargs=True)
-        for layer in model.get_submodule(DECODERS[kind]).children()
+        for layer in model.get_submodule(MASKED[kind]).children()
     ]
     with torch.no_grad():
-        model(input_ids=ids, use_cache=False)
+        model(input_ids=ids, **({"use_cache": False} if kind in DECODERS else {}))
     for hook in hooks:
         hook.remove()
     return calls

@@ -18,7 +18,7 @@ ACTIVATION_OF_BLOCK = {"clip_vision": "quick_gelu", "gpt2": "gelu_new"}
 ROTARY = frozenset(
     {
         *("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "granite"),
-        *("smollm3", "olmo2", "starcoder2", "gpt_neox", "phi3"),
+        *("smollm3", "olmo2", "starcoder2", "gpt_neox", "phi3", "modernbert"),
     }
 )
 """Blocks with rotary positions, and norms that are several operations."""

@@ -40,7 +40,7 @@ def test_the_matrices_marked_transposed_are_the_librarys_conv1d(kind):
 IMAGES = ["vit", "deit", "dinov2", "dinov2_with_registers", "clip_vision", "siglip_vision"]
 
 
-@pytest.mark.parametrize("kind", ["distilbert", *IMAGES, *BY_FAMILY])
+@pytest.mark.parametrize("kind", ["distilbert", "modernbert", *IMAGES, *BY_FAMILY])
 def test_the_mlp_is_one_module_with_two_or_three_linear_maps(kind):
     tower = next(f.towers[0] for f in families().values() if f.towers[0].block == kind)
     layer = build_model(kind).get_submodule(STACKS[kind])[0]

@@ -2,12 +2,13 @@
 
 import copy
 import json
+from functools import partial
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from fda_core.blocks.arguments import Causal, causal_mask, rotary_angles
+from fda_core.blocks.arguments import Masked, causal_mask, mask_both_ways, rotary_angles
 from fda_core.blocks.block import Block, build_block
 from fda_core.checkpoints.layers import families
 from fda_core.errors import UnknownArchitecture
@@ -43,10 +44,20 @@ def saved(tmp_path_factory):
 @pytest.mark.parametrize("tokens", [1, 2, 7])
 @pytest.mark.parametrize("window", [None, 1, 3, 7, 50])
 def test_a_query_sees_itself_and_at_most_a_window_before_it(tokens, window):
-    mask = causal_mask(tokens, window, dtype=torch.float64)[0, 0]
+    mask = causal_mask(tokens, window=window, dtype=torch.float64)[0, 0]
     for query in range(tokens):
         for key in range(tokens):
             seen = key <= query and (window is None or query - key < window)
+            assert mask[query, key] == (0 if seen else torch.finfo(torch.float64).min)
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 7])
+@pytest.mark.parametrize("window", [None, 1, 3, 50])
+def test_both_ways_a_query_sees_what_is_a_window_from_it_at_most(tokens, window):
+    mask = mask_both_ways(tokens, window=window, dtype=torch.float64)[0, 0]
+    for query in range(tokens):
+        for key in range(tokens):
+            seen = window is None or abs(query - key) <= window
             assert mask[query, key] == (0 if seen else torch.finfo(torch.float64).min)
 
 
@@ -124,7 +135,7 @@ def test_mask_and_positions_are_made_once_per_token_count_and_dtype():
             made.append(positions.shape[1])
             return torch.ones(1, positions.shape[1], 4), torch.zeros(1, positions.shape[1], 4)
 
-    causal = Causal(window=None, rotary=Angles)
+    causal = Masked(mask=partial(causal_mask, window=None), rotary=Angles)
     for tokens, dtype in [(5, torch.float32), (3, torch.float32), (5, torch.float64)] * 2:
         _, named = causal(torch.zeros(2, tokens, 8, dtype=dtype))
         assert named["attention_mask"].dtype == dtype

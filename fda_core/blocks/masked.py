@@ -1,8 +1,9 @@
-"""Decoder layers of causal language models: the library's classes and how they see.
+"""Layers that are handed a mask or positions: the library's classes and how they see.
 
-All but GPT-2's have rotary positions, made by the library's own class from the config, scaled
-in whatever way it says, with Gemma 3 otherwise in layers with a window. Which layers see through
-a sliding window each family says otherwise.
+Decoders of causal language models, and ModernBERT, which sees both ways. All but GPT-2's have
+rotary positions, made by the library's own class from the config, scaled in whatever way it says,
+with Gemma 3 and ModernBERT otherwise in layers with a window. Which layers see through a sliding
+window each family says otherwise.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,9 +12,9 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from fda_core.blocks.arguments import Arguments, Causal
+from fda_core.blocks.arguments import Arguments, Masked, causal_mask, mask_both_ways
 
 Settings = Mapping[str, Any]
 Window = Callable[[Any, int], int | None]
@@ -65,6 +66,7 @@ class _Kind:
     layer: str = "DecoderLayer"
     rotary: Angles | None = _one_rotation
     window: Window = _no_window
+    mask: Callable[..., Tensor] = causal_mask
 
 
 _KINDS = {
@@ -84,6 +86,13 @@ _KINDS = {
         window=_window_by_type,
     ),
     "granite": _Kind(stem="Granite"),
+    "modernbert": _Kind(
+        stem="ModernBert",
+        layer="EncoderLayer",
+        rotary=_rotation_by_type,
+        window=_window_by_type,
+        mask=mask_both_ways,
+    ),
     "olmo2": _Kind(stem="Olmo2"),
     "phi3": _Kind(stem="Phi3", window=_one_window),
     "smollm3": _Kind(stem="SmolLM3", window=_window_by_type),
@@ -99,7 +108,8 @@ def _build(name: str, settings: Settings, layer: int) -> tuple[nn.Module, Argume
     modeling = import_module(f"{package}.modeling_{short}")
     config = getattr(configuration, kind.config or f"{kind.stem}Config")(**settings)
     config._attn_implementation = "eager"
-    _check_causal(config)
+    if kind.mask is causal_mask:
+        _check_causal(config)
     if name == "gpt2":
         config.reorder_and_upcast_attn = False  # the same function, rounded for half precision
     module = getattr(modeling, kind.stem + kind.layer)(config, layer)
@@ -108,7 +118,8 @@ def _build(name: str, settings: Settings, layer: int) -> tuple[nn.Module, Argume
         rotary = partial(
             kind.rotary, getattr(modeling, f"{kind.stem}RotaryEmbedding"), config, layer
         )
-    return module, Causal(window=kind.window(config, layer), rotary=rotary)
+    mask = partial(kind.mask, window=kind.window(config, layer))
+    return module, Masked(mask=mask, rotary=rotary)
 
 
 def _check_causal(config: Any) -> None:
@@ -118,6 +129,6 @@ def _check_causal(config: Any) -> None:
         raise ValueError("it asks for attention in both directions")
 
 
-DECODERS: Mapping[str, Callable[[Settings, int], tuple[nn.Module, Arguments]]] = {
+MASKED: Mapping[str, Callable[[Settings, int], tuple[nn.Module, Arguments]]] = {
     name: partial(_build, name) for name in _KINDS
 }
