@@ -187,7 +187,7 @@ def test_a_gpt2_without_its_prefix_is_the_same_model(tmp_path: Path) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_only_the_first_layer_may_lack_what_its_family_gives_to_others_alone(
+def test_only_the_first_layer_may_lack_what_its_family_gives_others(
     tmp_path: Path,
 ) -> None:
     models = Models(tmp_path, "modernbert")
