@@ -5,7 +5,7 @@ expert's gives an id to another token, two words' rows become one, and no shape 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from fda_core.storage.base import Storage
 
 FILES: Final = ("tokenizer.json", "vocab.json", "vocab.txt")
 """Where ids are written down; the first that a base and an expert both have is compared."""
-THREADS: Final = 8
+THREADS: Final = 4
 
 Tokens = dict[int, str]
 
@@ -25,39 +25,32 @@ def tokenizer_warnings(
 ) -> list[str]:
     """Return a warning for every expert that gives ids of the base to other tokens.
 
-    Reads nothing where the files' lengths and tags are equal. A file that is no tokenizer says
-    nothing.
+    Reads nothing where the files' lengths and tags are equal, and holds `THREADS` files at most
+    beside the base's. A file that is no tokenizer says nothing.
     """
     differing = {name: file for name, pins in experts.items() if (file := _differing(base, pins))}
-    read = _read_all(storage, base, {name: (experts[name], f) for name, f in differing.items()})
-    known: dict[tuple[str, bytes], Tokens] = {}
-    warnings = []
-    for name, file in differing.items():
-        both = read[base.uri, file], read[experts[name].uri, file]
-        for data in both:
-            if (file, data) not in known:
-                known[file, data] = tokens_of(file, data)
-        ours, theirs = (known[file, data] for data in both)
-        moved = sorted(n for n in ours.keys() & theirs.keys() if ours[n] != theirs[n])
-        if moved:
-            warnings.append(_warning(name, file, moved, ours[moved[0]], theirs[moved[0]]))
-    return warnings
+    ours = {file: storage.read(join(base.uri, file)) for file in set(differing.values())}
+    tokens = {file: tokens_of(file, data) for file, data in ours.items()}
 
+    def compared(name: str) -> str | None:
+        file = differing[name]
+        data = storage.read(join(experts[name].uri, file))
+        if data == ours[file]:
+            return None
+        return _warning(name, file, tokens[file], tokens_of(file, data))
 
-def _read_all(
-    storage: Storage, base: PinnedCheckpoint, wanted: Mapping[str, tuple[PinnedCheckpoint, str]]
-) -> dict[tuple[str, str], bytes]:
-    places = {(pins.uri, file) for expert, file in wanted.values() for pins in (base, expert)}
     with ThreadPoolExecutor(THREADS, "fda-tokenizers") as pool:
-        found = pool.map(lambda place: storage.read(join(*place)), places)
-        return dict(zip(places, found, strict=True))
+        return [warning for warning in pool.map(compared, differing) if warning]
 
 
-def _warning(name: str, file: str, moved: Sequence[int], ours: str, theirs: str) -> str:
+def _warning(name: str, file: str, ours: Tokens, theirs: Tokens) -> str | None:
+    moved = sorted(n for n in ours.keys() & theirs.keys() if ours[n] != theirs[n])
+    if not moved:
+        return None
     return (
         f"{name}: its {file} gives {len(moved)} ids to other tokens than the base's (first "
-        f"{moved[0]}: {theirs!r}, the base's {ours!r}); rows of embeddings are merged by id, and "
-        "the output gets the base's tokenizer"
+        f"{moved[0]}: {theirs[moved[0]]!r}, the base's {ours[moved[0]]!r}); rows of embeddings are "
+        "merged by id, and the output gets the base's tokenizer"
     )
 
 
