@@ -7,6 +7,7 @@ expert's gives an id to another token, two words' rows become one, and no shape 
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any, Final
 
 from fda_core.contract.plan import PinnedCheckpoint
@@ -30,14 +31,17 @@ def tokenizer_warnings(
     """
     differing = {name: file for name, pins in experts.items() if (file := _differing(base, pins))}
     ours = {file: storage.read(join(base.uri, file)) for file in set(differing.values())}
-    tokens = {file: tokens_of(file, data) for file, data in ours.items()}
+
+    @cache
+    def tokens(file: str) -> Tokens:
+        return tokens_of(file, ours[file])
 
     def compared(name: str) -> str | None:
         file = differing[name]
         data = storage.read(join(experts[name].uri, file))
         if data == ours[file]:
             return None
-        return _warning(name, file, tokens[file], tokens_of(file, data))
+        return _warning(name, file, tokens(file), tokens_of(file, data))
 
     with ThreadPoolExecutor(THREADS, "fda-tokenizers") as pool:
         return [warning for warning in pool.map(compared, differing) if warning]
