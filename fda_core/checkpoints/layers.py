@@ -89,6 +89,8 @@ class Family:
     vocabulary: frozenset[str]
     buffers: tuple[re.Pattern[str], ...]
     towers: tuple[Tower, ...]
+    always: tuple[tuple[str, str], ...] = ()
+    """Ties that hold whatever tie_word_embeddings says."""
 
     def prefix_of(self, names: Iterable[str]) -> str:
         """Return the base-model prefix these names carry, or the empty string."""
@@ -129,7 +131,8 @@ class Family:
 
     def tied_pairs(self, config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         """Return (copy, source) of what a config ties; canonical names."""
-        return self.ties if config.get("tie_word_embeddings", self.tied) else ()
+        said = self.ties if config.get("tie_word_embeddings", self.tied) else ()
+        return (*self.always, *said)
 
     def first_layers(self, config: Mapping[str, Any]) -> dict[str, int]:
         """Return each tower's first layer number: towers are numbered one after the other."""

@@ -3,8 +3,8 @@
 Every method but FDA needs to know of a model only which tensors are its task's heads and which
 are matrices of layers. Both show in the names the transformers library gives: the model proper
 is behind its prefix (`electra.`) or, without one, what is not called like a head; layers are
-numbered modules that have matrices. Nothing is known of ties, so that two stored copies are two
-tensors. Imports no torch.
+numbered modules that have matrices. Of ties only those of encoder-decoders are known, whose
+embeddings are called shared; elsewhere two stored copies are two tensors. Imports no torch.
 """
 
 import re
@@ -32,6 +32,10 @@ _HEADS: Final = frozenset(
 )
 _BUFFERS: Final = (r"(^|\.)rotary_emb\.inv_freq$", r"\.masked_bias$")
 _RENAMES: Final = (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias"))
+_SHARED: Final = "shared.weight"
+_READERS: Final = tuple((f"{half}.embed_tokens.weight", _SHARED) for half in _HALVES)
+_OWN_OUTPUTS: Final = ("mt5", "umt5")
+"""Encoder-decoders whose output matrix is their own, though the library's configs tie it."""
 _NUMBERED: Final = re.compile(r"([^0-9].*?)\.([0-9]{1,5})\.(.+)")
 
 
@@ -76,18 +80,28 @@ def _from_names(kind: str, config: Mapping[str, Any], tensors: Entries) -> Famil
     integers = [name for name, entry in inside.items() if is_integer_buffer(name, entry)]
     buffers = (*_BUFFERS, *([rf"^({'|'.join(map(re.escape, integers))})$"] if integers else []))
     weights = {name: entry for name, entry in inside.items() if name not in set(integers)}
+    shares = _SHARED in weights
     return Family(
         name=kind,
         model_types=(kind,),
         prefixes=prefixes,
         body=body,
         renames=_RENAMES,
-        ties=(),
-        tied=False,
+        ties=(("lm_head.weight", _SHARED),) if shares and _ties_output(kind, config) else (),
+        tied=shares,
+        always=_READERS if shares else (),
         vocabulary=frozenset(_vocabulary(sizes, weights)),
         buffers=tuple(re.compile(pattern) for pattern in buffers),
         towers=tuple(_towers(weights)),
     )
+
+
+def _ties_output(kind: str, config: Mapping[str, Any]) -> bool:
+    """Say whether tie_word_embeddings is to be believed: the library writes true for every T5.
+
+    Of those with an output matrix of their own it says in some that outputs are not scaled.
+    """
+    return kind not in _OWN_OUTPUTS and config.get("scale_decoder_outputs", True) is not False
 
 
 def _cuts(kind: str) -> Iterator[str]:

@@ -133,3 +133,27 @@ def test_an_expert_of_the_same_type_has_the_bases_family() -> None:
     expert = raw({"layers.0.q.weight": (4, 4), "extra.weight": (4, 4)})
     assert family_of_checkpoint(expert, like=base) is base
     assert family_of_checkpoint(raw({"x": (1,)}, model_type="other"), like=base) is not base
+
+
+@pytest.mark.parametrize(
+    ("config", "output"),
+    [
+        ({}, True),
+        ({"tie_word_embeddings": False}, False),
+        ({"tie_word_embeddings": True, "scale_decoder_outputs": True}, True),
+        ({"tie_word_embeddings": True, "scale_decoder_outputs": False}, False),
+        ({"tie_word_embeddings": True, "model_type": "mt5"}, False),
+    ],
+)
+def test_copies_of_shared_embeddings_are_known(config: dict[str, Any], output: bool) -> None:
+    """Flan-T5's output matrix is its own; transformers 5 still writes that it is tied."""
+    halves = ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"]
+    names = ["model.shared.weight", "lm_head.weight", *(f"model.{half}" for half in halves)]
+    found = family(*names, vocab_size=4, **config)
+    copies = [*halves, "lm_head.weight"] if output else halves
+    assert found.tied_pairs(config) == tuple((copy, "shared.weight") for copy in copies)
+
+
+def test_without_shared_embeddings_no_ties_are_known() -> None:
+    names = ("model.decoder.embed_tokens.weight", "lm_head.weight")
+    assert family(*names, vocab_size=4).tied_pairs({"tie_word_embeddings": True}) == ()
