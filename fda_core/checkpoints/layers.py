@@ -41,12 +41,26 @@ class Tower:
     entry: frozenset[str]
     found: tuple[int, int] | None = None
     """Layers and width, where they were read off tensors and not off the config."""
+    beside: int = 1
+    """Tokens an image has beside its patches: a class token, or more, or none."""
+    registers: str | None = None
+    """The config's key that says how many there are on top."""
 
     def settings(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the part of a model's config that describes this tower, defaults filled in."""
         nested = None if self.config is None else config.get(self.config)
         found = nested if isinstance(nested, dict) else config
         return {**self.defaults, **found} if self.defaults else found
+
+    def image_tokens(self, config: Mapping[str, Any]) -> int | None:
+        """Return how many tokens a layer sees of an image, or None if the config does not say."""
+        settings = self.settings(config)
+        image, patch = (_side(settings.get(key)) for key in ("image_size", "patch_size"))
+        if not (image and patch):
+            return None
+        more = settings.get(self.registers) if self.registers else 0
+        registers = more if isinstance(more, int) and more > 0 else 0
+        return int((image // patch) ** 2 + self.beside + registers)
 
     def module_of(self, part: str) -> str | None:
         """Return the binding a tensor inside a layer falls under, or None."""
@@ -73,6 +87,12 @@ class Tower:
         """Say whether a tensor inside a layer is a matrix stored (inputs, outputs)."""
         path, _, leaf = part.rpartition(".")
         return leaf == "weight" and path in self.transposed
+
+
+def _side(value: object) -> int:
+    if isinstance(value, list) and value:
+        value = value[0]
+    return value if isinstance(value, int) and value > 0 else 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,4 +246,6 @@ def _tower(table: dict[str, Any]) -> Tower:
         mlp=table.get("mlp"),
         transposed=frozenset(table.get("transposed", ())),
         entry=frozenset(table.get("entry", ())),
+        beside=table.get("beside", 1),
+        registers=table.get("registers"),
     )
