@@ -154,6 +154,15 @@ def test_copies_of_shared_embeddings_are_known(config: dict[str, Any], output: b
     assert found.tied_pairs(config) == tuple((copy, "shared.weight") for copy in copies)
 
 
-def test_without_shared_embeddings_no_ties_are_known() -> None:
-    names = ("model.decoder.embed_tokens.weight", "lm_head.weight")
+def test_an_output_matrix_is_tied_where_the_config_says_so() -> None:
+    """What the library takes an absent key to be differs from type to type."""
+    words = "decoder.embed_tokens.weight"
+    found = family(f"model.{words}", "lm_head.weight", vocab_size=4)
+    assert found.tied_pairs({"tie_word_embeddings": True}) == (("lm_head.weight", words),)
+    assert found.tied_pairs({"tie_word_embeddings": False}) == ()
+    assert found.tied_pairs({}) == ()
+
+
+def test_of_two_matrices_of_words_none_is_taken_for_the_source() -> None:
+    names = ("model.encoder.words.weight", "model.decoder.words.weight", "lm_head.weight")
     assert family(*names, vocab_size=4).tied_pairs({"tie_word_embeddings": True}) == ()
