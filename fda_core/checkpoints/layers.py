@@ -43,12 +43,26 @@ class Tower:
     """Bindings that the first layer lacks."""
     found: tuple[int, int] | None = None
     """Layers and width, where they were read off tensors and not off the config."""
+    beside: int = 1
+    """Tokens an image has beside its patches: a class token, or more, or none."""
+    registers: str | None = None
+    """The config's key that says how many there are on top."""
 
     def settings(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the part of a model's config that describes this tower, defaults filled in."""
         nested = None if self.config is None else config.get(self.config)
         found = nested if isinstance(nested, dict) else config
         return {**self.defaults, **found} if self.defaults else found
+
+    def image_tokens(self, config: Mapping[str, Any]) -> int | None:
+        """Return how many tokens a layer sees of an image, or None if the config does not say."""
+        settings = self.settings(config)
+        image, patch = (_side(settings.get(key)) for key in ("image_size", "patch_size"))
+        if not (image and patch):
+            return None
+        more = settings.get(self.registers) if self.registers else 0
+        registers = more if isinstance(more, int) and more > 0 else 0
+        return int((image // patch) ** 2 + self.beside + registers)
 
     def module_of(self, part: str) -> str | None:
         """Return the binding a tensor inside a layer falls under, or None."""
@@ -77,6 +91,12 @@ class Tower:
         return leaf == "weight" and path in self.transposed
 
 
+def _side(value: object) -> int:
+    if isinstance(value, list) and value:
+        value = value[0]
+    return value if isinstance(value, int) and value > 0 else 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Family:
     """How one family of models names its tensors."""
@@ -91,6 +111,8 @@ class Family:
     vocabulary: frozenset[str]
     buffers: tuple[re.Pattern[str], ...]
     towers: tuple[Tower, ...]
+    always: tuple[tuple[str, str], ...] = ()
+    """Ties that hold whatever tie_word_embeddings says."""
 
     def prefix_of(self, names: Iterable[str]) -> str:
         """Return the base-model prefix these names carry, or the empty string."""
@@ -131,7 +153,8 @@ class Family:
 
     def tied_pairs(self, config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         """Return (copy, source) of what a config ties; canonical names."""
-        return self.ties if config.get("tie_word_embeddings", self.tied) else ()
+        said = self.ties if config.get("tie_word_embeddings", self.tied) else ()
+        return (*self.always, *said)
 
     def first_layers(self, config: Mapping[str, Any]) -> dict[str, int]:
         """Return each tower's first layer number: towers are numbered one after the other."""
@@ -226,4 +249,6 @@ def _tower(table: dict[str, Any]) -> Tower:
         transposed=frozenset(table.get("transposed", ())),
         entry=frozenset(table.get("entry", ())),
         not_first=frozenset(table.get("not_first", ())),
+        beside=table.get("beside", 1),
+        registers=table.get("registers"),
     )

@@ -3,7 +3,8 @@
 Every method but FDA needs to know of a model only which tensors are its task's heads and which
 are matrices of layers. Both show in the names the transformers library gives: the model proper
 is behind its prefix (`electra.`) or, without one, what is not called like a head; layers are
-numbered modules that have matrices. Nothing is known of ties, so that two stored copies are two
+numbered modules that have matrices. Of ties those of encoder-decoders are known, whose embeddings
+are called shared, and an output matrix that the config says is tied; all else stored twice is two
 tensors. Imports no torch.
 """
 
@@ -32,6 +33,10 @@ _HEADS: Final = frozenset(
 )
 _BUFFERS: Final = (r"(^|\.)rotary_emb\.inv_freq$", r"\.masked_bias$")
 _RENAMES: Final = (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias"))
+_SHARED: Final = "shared.weight"
+_READERS: Final = tuple((f"{half}.embed_tokens.weight", _SHARED) for half in _HALVES)
+_OWN_OUTPUTS: Final = ("mt5", "umt5")
+"""Encoder-decoders whose output matrix is their own, though the library's configs tie it."""
 _NUMBERED: Final = re.compile(r"([^0-9].*?)\.([0-9]{1,5})\.(.+)")
 
 
@@ -76,18 +81,40 @@ def _from_names(kind: str, config: Mapping[str, Any], tensors: Entries) -> Famil
     integers = [name for name, entry in inside.items() if is_integer_buffer(name, entry)]
     buffers = (*_BUFFERS, *([rf"^({'|'.join(map(re.escape, integers))})$"] if integers else []))
     weights = {name: entry for name, entry in inside.items() if name not in set(integers)}
+    shares = _SHARED in weights
+    ties = tuple(_tied_output(sizes, weights))
+    if shares:
+        ties = (("lm_head.weight", _SHARED),) if _ties_output(kind, config) else ()
     return Family(
         name=kind,
         model_types=(kind,),
         prefixes=prefixes,
         body=body,
         renames=_RENAMES,
-        ties=(),
-        tied=False,
+        ties=ties,
+        tied=shares,
+        always=_READERS if shares else (),
         vocabulary=frozenset(_vocabulary(sizes, weights)),
         buffers=tuple(re.compile(pattern) for pattern in buffers),
         towers=tuple(_towers(weights)),
     )
+
+
+def _ties_output(kind: str, config: Mapping[str, Any]) -> bool:
+    """Say whether tie_word_embeddings is to be believed: the library writes true for every T5.
+
+    Of those with an output matrix of their own it says in some that outputs are not scaled.
+    """
+    return kind not in _OWN_OUTPUTS and config.get("scale_decoder_outputs", True) is not False
+
+
+def _tied_output(sizes: Container[int], weights: Entries) -> Iterator[tuple[str, str]]:
+    """Yield the output matrix and the one matrix of its shape with a row per token."""
+    rows = [name for name in _vocabulary(sizes, weights) if len(weights[name].shape) == 2]
+    outputs = [name for name in rows if name.split(".")[0] in _OUTPUTS]
+    sources = [name for name in rows if name not in outputs]
+    if len(outputs) == len(sources) == 1 and weights[outputs[0]].shape == weights[sources[0]].shape:
+        yield outputs[0], sources[0]
 
 
 def _cuts(kind: str) -> Iterator[str]:

@@ -5,15 +5,37 @@ import json
 import os
 import sys
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.markup import escape
 
 from fda_core.errors import FdaError
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+FILE_COLUMNS: Final = 1000
+
+
+class Stream(Console):
+    """A console that breaks lines for people at a terminal and for nobody else.
+
+    In a pipe or a log a line stays one line, unless COLUMNS says how long lines are.
+    """
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        """Return the terminal's size, or lines that are long enough."""
+        found = super().size
+        if self.is_terminal or self._width is not None:
+            return found
+        return ConsoleDimensions(FILE_COLUMNS, found.height)
+
+    @size.setter
+    def size(self, new_size: tuple[int, int]) -> None:
+        self._width, self._height = new_size
+
+
+out = Stream(highlight=False)
+err = Stream(stderr=True, highlight=False)
 
 
 def print_json(data: Any) -> None:

@@ -224,12 +224,32 @@ def _complaint(item: ErrorDetails, model: type[BaseModel], where: str) -> Recipe
     given = item.get("input")
     named = item["type"] in ("missing", "value_error")  # our own words have the value in them
     shown = "" if named else f", not {_short(given)}"
-    message = item["msg"].removeprefix("Value error, ")
+    message = _WANTED.get(item["type"], item["msg"].removeprefix("Value error, "))
+    if message[1:2].islower():
+        message = message[:1].lower() + message[1:]
     return BadParameter(
-        f"{place or 'recipe'}: {message[:1].lower() + message[1:]}{shown}",
-        hint="See `fda methods` for parameters and their ranges.",
-        key=place,
+        f"{place or 'recipe'}: {message}{shown}", hint=_advice(item, place), key=place
     )
+
+
+_WANTED = {
+    "model_type": "input should be a mapping of keys to values",
+    "tuple_type": "input should be a list",
+}
+"""What a document needs, where pydantic names Python's types."""
+
+
+def _advice(item: ErrorDetails, place: str) -> str:
+    """Return where to read on, or how to write what was meant."""
+    if item["type"] == "string_type" and isinstance(item.get("input"), (bool, int, float)):
+        return "Put it in quotes: YAML reads it as a number or as true or false."
+    if place.startswith("experts") and item["type"] in ("missing", "model_type", "tuple_type"):
+        return "Write experts as in: [{name: news, model: models/bert-news}]."
+    if place == "dtype":
+        return "Write it as in: {output: bfloat16}."
+    if place.split(".")[0] in ("method", "vary") or ".parameters" in place:
+        return "See `fda methods` for parameters and their ranges."
+    return "The README's table of the recipe says what each key takes."
 
 
 def _short(value: object) -> str:

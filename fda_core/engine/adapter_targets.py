@@ -175,8 +175,8 @@ class _Target:
     def _check_untied(self, canonical: str) -> None:
         """Refuse an update of a copy: in the model it would change the source as well."""
         family, config = self._base.family, self._base.pinned.config
-        for copy, source in family.ties:
-            if copy == canonical and config.get("tie_word_embeddings", family.tied):
+        for copy, source in family.tied_pairs(config):
+            if copy == canonical:
                 raise UnsupportedAdapter(
                     f"expert {self._whose!r} adapts {self._module}, which is tied to {source}",
                     hint=MERGE_HINT,

@@ -18,12 +18,10 @@ TUNED = (
     "layer_norm_epsilon",
     "layer_types",
     "logits_scaling",
-    "partial_rotary_factor",
     "position_embedding_type",
     "query_pre_attn_scalar",
     "residual_multiplier",
     "rms_norm_eps",
-    "rope_local_base_freq",
     "scale_attn_by_inverse_layer_idx",
     "scale_embedding",
     "sliding_window",
@@ -55,9 +53,16 @@ def tuned_differences(base: Settings, expert: Settings) -> list[str]:
     ]
     ours, theirs = _rope(base), _rope(expert)
     if ours and theirs and ours != theirs:
-        keys = sorted(key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))
+        keys = sorted(key for key in {*ours, *theirs} if _apart(key, ours, theirs))
         said += [f"rope's {key} {theirs.get(key)!r}, the base {ours.get(key)!r}" for key in keys]
     return said
+
+
+def _apart(key: str, ours: Settings, theirs: Settings) -> bool:
+    """Say whether a rotary parameter differs; how much is turned has a default of each family."""
+    if key.endswith("partial_rotary_factor") and not (key in ours and key in theirs):
+        return False
+    return bool(ours.get(key) != theirs.get(key))
 
 
 def _differing(keys: Sequence[str], base: Settings, expert: Settings) -> Iterator[str]:
@@ -69,16 +74,39 @@ def _rope(settings: Settings) -> dict[str, Any]:
     """Return the rotary embedding's parameters, whichever way they are written; {} without any.
 
     Older configs have rope_theta and rope_scaling (with `type`), newer ones rope_parameters.
+    Those of Gemma 3 are by kind of layer, and were two bases of which the first could be scaled.
     """
     given = settings.get("rope_parameters")
     if not isinstance(given, Mapping):
-        if "rope_theta" not in settings:
-            return {}
-        scaling = settings.get("rope_scaling")
-        given = {
-            "rope_theta": settings["rope_theta"],
-            **(scaling if isinstance(scaling, Mapping) else {}),
-        }
-    found = {key: value for key, value in given.items() if key != "type"}
-    found["rope_type"] = given.get("rope_type", given.get("type", "default"))
+        given = _older_rope(settings)
+    kinds = [(f"{key} ", value) for key, value in given.items() if isinstance(value, Mapping)]
+    return {
+        f"{kind}{key}": value
+        for kind, parameters in kinds or [("", given)]
+        for key, value in _renamed(parameters).items()
+    }
+
+
+def _older_rope(settings: Settings) -> Settings:
+    """Return rope_parameters as newer configs would have them; {} if nothing says the base."""
+    bases = [settings[key] for key in ("rope_theta", "rotary_emb_base") if key in settings]
+    if not bases:
+        return {}
+    scaling = settings.get("rope_scaling")
+    found = {"rope_theta": bases[0], **(scaling if isinstance(scaling, Mapping) else {})}
+    parts = [settings[key] for key in ("partial_rotary_factor", "rotary_pct") if key in settings]
+    if parts:
+        found["partial_rotary_factor"] = parts[0]
+    if "rope_local_base_freq" not in settings:
+        return found
+    local = {"rope_theta": settings["rope_local_base_freq"]}
+    return {"full_attention": found, "sliding_attention": local}
+
+
+def _renamed(parameters: Settings) -> dict[str, Any]:
+    """Return one rotary embedding's parameters by their newer names; without any, {}."""
+    if not parameters:
+        return {}
+    found = {key: value for key, value in parameters.items() if key != "type"}
+    found["rope_type"] = parameters.get("rope_type", parameters.get("type", "default"))
     return found

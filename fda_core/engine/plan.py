@@ -43,6 +43,7 @@ from fda_core.storage.base import Storage
 
 TEXT_TOKENS = 5
 MOST_IMAGE_TOKENS = 257
+UNKNOWN_IMAGE_TOKENS = 50
 
 
 def make_plan(
@@ -265,17 +266,8 @@ def _tokens(matched: Matched) -> int:
     tower = matched.base.family.towers[0]
     if tower.tokens == "text":
         return TEXT_TOKENS
-    settings = tower.settings(matched.base.pinned.config)
-    sides = [_side(settings.get("image_size")), _side(settings.get("patch_size"))]
-    if not all(sides):
-        return 50
-    return min(MOST_IMAGE_TOKENS, (sides[0] // sides[1]) ** 2 + 1)
-
-
-def _side(value: object) -> int:
-    if isinstance(value, list) and value:
-        value = value[0]
-    return value if isinstance(value, int) and value > 0 else 0
+    seen = tower.image_tokens(matched.base.pinned.config)
+    return min(MOST_IMAGE_TOKENS, seen or UNKNOWN_IMAGE_TOKENS)
 
 
 def _width(matched: Matched) -> int:

@@ -138,6 +138,28 @@ def test_rows_of_other_vocabularies_are_a_question_of_the_recipe(tmp_path: Path)
     assert models.merge("linear", vocabulary="base")["shared.weight"].shape == (41, 16)
 
 
+@pytest.mark.parametrize("who", [("base",), ("a",), ("base", "a", "b")])
+def test_copies_of_shared_embeddings_are_merged_as_one(
+    tmp_path: Path, who: tuple[str, ...]
+) -> None:
+    """Pickles have all copies and safetensors one; the base's were kept and the model untied."""
+    models = Models(tmp_path, "t5")
+    method = {"name": "dare_linear", "scale": 1.0}
+    usual = models.merge(method, "usual")
+    copies = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
+    for name in who:
+        words = models.tensors(name)["shared.weight"]
+        models.change(name, {copy: words.clone() for copy in copies})
+    merged = models.merge(method)
+    assert not torch.equal(usual["shared.weight"], models.tensors("base")["shared.weight"])
+    for name, tensor in merged.items():
+        assert torch.equal(tensor, usual["shared.weight" if name in copies else name]), name
+    assert set(merged) == {*usual, *(copies if "base" in who else ())}
+    loaded = type(models.base).from_pretrained(tmp_path / "out")
+    assert loaded.lm_head.weight is loaded.shared.weight
+    assert not any("no expert has it" in note for note in models.plan(method).notes)
+
+
 def test_another_model_type_is_no_expert(tmp_path: Path) -> None:
     models = Models(tmp_path, "t5")
     models.change_config("a", model_type="mt5")

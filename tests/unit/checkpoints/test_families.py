@@ -1,6 +1,7 @@
 """The families' table against the library: what is tied, transposed, a buffer, an MLP."""
 
 import pytest
+import torch
 from torch import nn
 
 from fda_core.checkpoints.layers import families
@@ -100,3 +101,14 @@ def test_a_bias_is_never_transposed():
     assert tower.is_transposed("mlp.c_fc.weight")
     assert not tower.is_transposed("mlp.c_fc.bias")
     assert not tower.is_transposed("ln_1.weight")
+
+
+@pytest.mark.parametrize("kind", IMAGES)
+def test_an_image_has_as_many_tokens_as_the_librarys_layers_see(kind):
+    """One was added for a class token that SigLIP lacks; DeiT has two, and registers count."""
+    model = build_model(kind).eval()
+    tower = next(f.towers[0] for f in families().values() if f.towers[0].block == kind)
+    side = model.config.image_size
+    with torch.no_grad():
+        seen = model(pixel_values=torch.zeros(1, 3, side, side), output_hidden_states=True)
+    assert tower.image_tokens(model.config.to_dict()) == seen.hidden_states[-1].shape[1]

@@ -133,3 +133,36 @@ def test_an_expert_of_the_same_type_has_the_bases_family() -> None:
     expert = raw({"layers.0.q.weight": (4, 4), "extra.weight": (4, 4)})
     assert family_of_checkpoint(expert, like=base) is base
     assert family_of_checkpoint(raw({"x": (1,)}, model_type="other"), like=base) is not base
+
+
+@pytest.mark.parametrize(
+    ("config", "output"),
+    [
+        ({}, True),
+        ({"tie_word_embeddings": False}, False),
+        ({"tie_word_embeddings": True, "scale_decoder_outputs": True}, True),
+        ({"tie_word_embeddings": True, "scale_decoder_outputs": False}, False),
+        ({"tie_word_embeddings": True, "model_type": "mt5"}, False),
+    ],
+)
+def test_copies_of_shared_embeddings_are_known(config: dict[str, Any], output: bool) -> None:
+    """Flan-T5's output matrix is its own; transformers 5 still writes that it is tied."""
+    halves = ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"]
+    names = ["model.shared.weight", "lm_head.weight", *(f"model.{half}" for half in halves)]
+    found = family(*names, vocab_size=4, **config)
+    copies = [*halves, "lm_head.weight"] if output else halves
+    assert found.tied_pairs(config) == tuple((copy, "shared.weight") for copy in copies)
+
+
+def test_an_output_matrix_is_tied_where_the_config_says_so() -> None:
+    """What the library takes an absent key to be differs from type to type."""
+    words = "decoder.embed_tokens.weight"
+    found = family(f"model.{words}", "lm_head.weight", vocab_size=4)
+    assert found.tied_pairs({"tie_word_embeddings": True}) == (("lm_head.weight", words),)
+    assert found.tied_pairs({"tie_word_embeddings": False}) == ()
+    assert found.tied_pairs({}) == ()
+
+
+def test_of_two_matrices_of_words_none_is_taken_for_the_source() -> None:
+    names = ("model.encoder.words.weight", "model.decoder.words.weight", "lm_head.weight")
+    assert family(*names, vocab_size=4).tied_pairs({"tie_word_embeddings": True}) == ()

@@ -5,6 +5,7 @@ import pytest
 from fda_core.contract.recipe import parse_recipe
 from fda_core.engine.recipes import parse_document, read_recipe, recipe_yaml
 from fda_core.errors import BadParameter, DuplicateExpert, NoExperts, RecipeError, UnknownKey
+from fda_core.methods.registry import resolve
 
 GOOD = {
     "base": "b",
@@ -178,3 +179,32 @@ def test_a_setting_below_a_starts_name_makes_it_a_mapping():
 def test_a_setting_that_leads_nowhere_is_refused(setting):
     with pytest.raises(RecipeError):
         read_recipe(TEXT, settings=[setting])
+
+
+@pytest.mark.parametrize(
+    ("change", "message", "hint"),
+    [
+        ({"experts": {"news": "m/a"}}, "experts: input should be a list", "name: news"),
+        ({"experts": ["m/a"]}, "experts.0: input should be a mapping of keys", "name: news"),
+        ({"experts": [{"model": "m/a"}]}, "experts.0.name: field required", "name: news"),
+        ({"experts": [{"name": False, "model": "m/a"}]}, "experts.0.name: input", "in quotes"),
+        ({"dtype": "bfloat16"}, "dtype: input should be a mapping of keys", "output: bfloat16"),
+        ({"shard_size": 10}, "shard_size: input should be greater", "table of the recipe"),
+        ({"heads": "x"}, "heads: input should be 'keep' or 'drop'", "table of the recipe"),
+        ({"vary": 3}, "vary: input should be a list", "fda methods"),
+    ],
+)
+def test_a_complaint_speaks_of_documents_and_says_where_to_read_on(
+    change: dict[str, object], message: str, hint: str
+) -> None:
+    """They named Python's types and sent everybody to `fda methods`, which knows no such key."""
+    with pytest.raises(BadParameter) as caught:
+        parse_recipe(_with(**change))
+    assert caught.value.message.startswith(message)
+    assert hint in caught.value.hint
+
+
+def test_a_method_s_name_is_not_respelt_in_complaints() -> None:
+    from_itself = parse_recipe(_with(method={"name": "fda", "start": "fda"}))
+    with pytest.raises(BadParameter, match="FDA cannot start from itself"):
+        resolve(from_itself.method)

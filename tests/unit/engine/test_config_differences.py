@@ -8,6 +8,14 @@ from fda_core.engine.config_differences import check_function, tuned_differences
 from fda_core.errors import NotSameBase
 
 YARN = {"rope_type": "yarn", "factor": 4.0}
+LINEAR = {"type": "linear", "factor": 8.0}
+GEMMA = {"rope_theta": 1e6, "rope_local_base_freq": 1e4}
+BY_KIND = {
+    "full_attention": {"rope_theta": 1e6, "rope_type": "default"},
+    "sliding_attention": {"rope_theta": 1e4, "rope_type": "default"},
+}
+PYTHIA = {"rotary_emb_base": 1e4, "rotary_pct": 0.25}
+TURNED = {"rope_theta": 1e4, "rope_type": "default", "partial_rotary_factor": 0.25}
 
 
 @pytest.mark.parametrize("key", ["num_attention_heads", "n_heads", "hidden_act", "activation"])
@@ -30,6 +38,19 @@ def test_another_function_is_refused(key: str) -> None:
         ),
         ({"rope_theta": 1e4}, {"rope_parameters": {"rope_theta": 1e4, "rope_type": "default"}}),
         ({"rope_theta": 1e4}, {}),
+        ({**GEMMA, "rope_scaling": None}, {"rope_parameters": BY_KIND}),
+        (
+            {**GEMMA, "rope_scaling": LINEAR},
+            {
+                "rope_parameters": {
+                    **BY_KIND,
+                    "full_attention": {"rope_theta": 1e6, "rope_type": "linear", "factor": 8.0},
+                }
+            },
+        ),
+        (PYTHIA, {"rope_parameters": TURNED}),
+        ({"rotary_emb_base": 1e4}, {"rope_parameters": TURNED}),
+        ({"rope_theta": 1e4, "partial_rotary_factor": 0.25}, {"rope_parameters": TURNED}),
         ({"max_position_embeddings": 4}, {"max_position_embeddings": 8}),
     ],
 )
@@ -47,6 +68,23 @@ def test_what_means_the_same_is_no_difference(base: dict[str, Any], expert: dict
             {"rope_theta": 1e4},
             {"rope_theta": 1e6},
             ["rope's rope_theta 1000000.0, the base 10000.0"],
+        ),
+        (
+            {"rope_parameters": BY_KIND},
+            {**GEMMA, "rope_local_base_freq": 2e4, "rope_scaling": LINEAR},
+            [
+                "rope's full_attention factor 8.0, the base None",
+                "rope's full_attention rope_type 'linear', the base 'default'",
+                "rope's sliding_attention rope_theta 20000.0, the base 10000.0",
+            ],
+        ),
+        (
+            PYTHIA,
+            {"rotary_emb_base": 2e4, "rotary_pct": 1.0},
+            [
+                "rope's partial_rotary_factor 1.0, the base 0.25",
+                "rope's rope_theta 20000.0, the base 10000.0",
+            ],
         ),
         (
             {"rope_theta": 1e4},
