@@ -3,7 +3,6 @@
 import http.client
 import random
 import ssl
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,7 +28,6 @@ CLAIM = timedelta(seconds=120)
 """Longer than any try: then others may take a delivery of a courier that died."""
 AT_ONCE = 16
 AT_ONCE_PER_URL = 4
-LOOKED_AT = 200
 USER_AGENT = "fda-merge"
 GONE = 410
 
@@ -87,13 +85,9 @@ class Courier:
         """Take deliveries that are due; a slow receiver gets a few of the places at most."""
         moment = self._clock()
         with self._database.read() as session:
-            found = repository.due(session, moment=moment, limit=LOOKED_AT)
-        chosen: list[DeliveryRow] = []
-        places: Counter[str] = Counter()
-        for row in found:
-            if places[row.url] < AT_ONCE_PER_URL and len(chosen) < AT_ONCE:
-                places[row.url] += 1
-                chosen.append(row)
+            chosen = repository.due(
+                session, moment=moment, limit=AT_ONCE, limit_per_url=AT_ONCE_PER_URL
+            )
         if not chosen:
             return []
         with self._database.write() as session:

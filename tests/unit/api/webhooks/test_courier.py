@@ -399,6 +399,32 @@ def test_one_slow_receiver_leaves_places_for_others(
     assert sorted(message.path for message in target.got) == ["/quick", *["/slow"] * 4]
 
 
+def test_a_dead_receivers_backlog_takes_no_turn_of_others(
+    either: Database, target: Receiver, clock: Clock
+):
+    client = client_of(router(GATE, WebhookService(either, allow_private=True, clock=clock)))
+    with receiver() as gone:
+        dead = gone.url()
+    path, _ = hook(client, dead)
+    with either.write() as session:
+        session.add_all(
+            DeliveryRow(
+                id=f"msg_{number}",
+                webhook_id=path.rpartition("/")[2],
+                team="red",
+                url=dead,
+                type="job.failed",
+                payload={},
+                next_try_at=clock() - timedelta(hours=1),
+            )
+            for number in range(500)
+        )
+    path, _ = hook(client, target.url("/well"))
+    client.post(f"{path}/test")
+    Courier(either, allow_private=True, clock=clock).step()
+    assert [message.path for message in target.got] == ["/well"]
+
+
 def test_signed_with_the_moment_of_the_try(
     client: TestClient, courier: Courier, target: Receiver, clock: Clock
 ):
