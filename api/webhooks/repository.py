@@ -117,11 +117,17 @@ def sweep(session: Session, *, before: datetime) -> int:
 
 
 def due(
-    session: Session, *, moment: datetime, limit: int, limit_per_url: int
+    session: Session,
+    *,
+    moment: datetime,
+    limit: int,
+    limit_per_url: int,
+    but_for: Sequence[str] = (),
 ) -> Sequence[DeliveryRow]:
     """Return deliveries whose time has come, the longest due first; of one address only a few.
 
-    However many wait for a receiver that is away, they take no place of another's.
+    Those to the addresses `but_for` are left out. However many wait for a receiver that is
+    away, they take no place of another's.
     """
     in_turn = (
         select(
@@ -130,7 +136,11 @@ def due(
             .over(partition_by=DeliveryRow.url, order_by=(DeliveryRow.next_try_at, DeliveryRow.id))
             .label("turn"),
         )
-        .where(DeliveryRow.state == WAITING, DeliveryRow.next_try_at <= moment)
+        .where(
+            DeliveryRow.state == WAITING,
+            DeliveryRow.next_try_at <= moment,
+            DeliveryRow.url.not_in(but_for),
+        )
         .subquery()
     )
     return session.scalars(
