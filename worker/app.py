@@ -16,7 +16,7 @@ from fda_core.contract.service import broker, names
 def make_app(redis_url: str, *, queues: Sequence[str] = names.QUEUES) -> Celery:
     """Return an application without tasks; `tasks.register` adds ours."""
     app = Celery("fda", broker=redis_url, set_as_current=False)
-    app.conf.update(_settings())
+    app.conf.update(_settings(), broker_use_ssl=broker.broker_tls(redis_url))
     # Queues without an exchange need no bindings in Redis, which a FLUSHALL would take.
     app.conf.task_queues = [Queue(name, Exchange(""), routing_key=name) for name in queues]
     return app

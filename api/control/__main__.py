@@ -63,6 +63,7 @@ def make_controller(
         database,
         allow_private=settings.webhook_allow_private,
         clock=now,
+        patience_seconds=COURIER_SECONDS,
         on_outcome=lambda outcome: metrics.deliveries.labels(outcome).inc(),
     )
     queue = UnitQueue(
@@ -72,7 +73,14 @@ def make_controller(
         database=database,
         redis=redis,
         hooks=[lambda _moment: firing.step()],
-        more=[Loop(name="courier", step=courier.step, wait=lambda: time.sleep(COURIER_SECONDS))],
+        more=[
+            Loop(
+                name="courier",
+                step=courier.step,
+                wait=lambda: time.sleep(COURIER_SECONDS),
+                end=courier.close,
+            )
+        ],
         queue=queue,
         storage=storage,
         workspace=settings.workspace,

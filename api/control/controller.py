@@ -42,6 +42,8 @@ class Loop:
     name: str
     step: Callable[[], object]
     wait: Callable[[], object]
+    end: Callable[[], object] = lambda: None
+    """Waits for what a step left under way."""
 
 
 class Controller:
@@ -180,6 +182,12 @@ class Controller:
             _log.exception("leases_not_renewed")
 
     def _run_loop(self, loop: Loop) -> None:
+        try:
+            self._repeat(loop)
+        finally:
+            loop.end()
+
+    def _repeat(self, loop: Loop) -> None:
         failures = 0
         while not self._stop.is_set():
             if not self.leader.leads(loop.name):

@@ -9,7 +9,7 @@ from celery import Celery
 from api.control.redis_state import RedisState
 from api.control.repository import JobFacts
 from fda_core.contract.service import names
-from fda_core.contract.service.broker import broker_options, queue_key
+from fda_core.contract.service.broker import broker_options, broker_tls, queue_key
 from fda_core.contract.service.messages import TryUnit
 
 
@@ -18,6 +18,7 @@ def sending_app(redis_url: str) -> Celery:
     app = Celery("fda-control", broker=redis_url, set_as_current=False)
     app.conf.update(
         broker_transport_options=broker_options(),
+        broker_use_ssl=broker_tls(redis_url),
         task_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,

@@ -19,6 +19,7 @@ from api.paging import Cursor, Limit, read_cursor, read_moment
 from api.tracing import current_trace
 from fda_core.contract.rest.base import Page
 from fda_core.contract.rest.jobs import Job, JobPatch, JobRequest
+from fda_core.contract.service.states import TERMINAL
 
 router = openapi.router(prefix="/v1/jobs", tag="jobs")
 
@@ -118,9 +119,16 @@ async def get_job(
         ),
     ] = 0,
 ) -> Job | Response:
-    """Show a job. With `wait`, it answers once the job is not what it was (or what you know)."""
+    """Show a job. With `wait`, it answers once the job is not what it was (or what you know).
+
+    A job that is over is shown at once, unless you know it as it is.
+    """
     job = await anyio.to_thread.run_sync(service.get, context, caller, job_id)
-    if wait and (if_none_match is None or matches(if_none_match, job.version)):
+    if if_none_match is None:
+        waits = job.state not in TERMINAL
+    else:
+        waits = matches(if_none_match, job.version)
+    if wait and waits:
         await context.hub.newer(job_id, version=job.version, seconds=wait)
         job = await anyio.to_thread.run_sync(service.get, context, caller, job_id)
     tag = tag_of(job.version)

@@ -5,7 +5,7 @@ import random
 import ssl
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -29,7 +29,6 @@ CLAIM = timedelta(seconds=120)
 """Longer than any try: then others may take a delivery of a courier that died."""
 AT_ONCE = 16
 AT_ONCE_PER_URL = 4
-LOOKED_AT = 200
 USER_AGENT = "fda-merge"
 GONE = 410
 
@@ -66,7 +65,9 @@ class Courier:
         clock: Callable[[], datetime] = now,
         chance: random.Random | None = None,
         on_outcome: Callable[[str], None] = lambda _outcome: None,
+        patience_seconds: float | None = None,
     ) -> None:
+        """Without patience given, a step waits for all its tries."""
         self._database = database
         self._allow_private = allow_private
         self._transport = transport or Transport()
@@ -74,24 +75,45 @@ class Courier:
         self._clock = clock
         self._chance = chance or random.Random()
         self._on_outcome = on_outcome
+        self._patience_seconds = patience_seconds
+        self._pool = ThreadPoolExecutor(AT_ONCE, "courier")
+        self._under_way: dict[Future[None], str] = {}
+        """Tries that have not ended, with their addresses."""
 
     def step(self) -> int:
-        """Try what is due, a few at once; return how many tries were made."""
+        """Try what is due, a few at once; return how many tries were begun.
+
+        Those that take longer than our patience keep their places; the other places go on.
+        """
         taken = self._claim()
-        if taken:
-            with ThreadPoolExecutor(max_workers=len(taken)) as pool:
-                list(pool.map(self._deliver, taken))
+        for claimed in taken:
+            self._under_way[self._pool.submit(self._deliver, claimed)] = claimed.row.url
+        ended, _ = wait(self._under_way, timeout=self._patience_seconds)
+        for one in ended:
+            del self._under_way[one]
         return len(taken)
+
+    def close(self) -> None:
+        """Wait until the tries under way have ended and are written down."""
+        self._pool.shutdown()
 
     def _claim(self) -> Sequence[Claimed]:
         """Take deliveries that are due; a slow receiver gets a few of the places at most."""
-        moment = self._clock()
+        free = AT_ONCE - len(self._under_way)
+        if not free:
+            return []
+        moment, places = self._clock(), Counter(self._under_way.values())
         with self._database.read() as session:
-            found = repository.due(session, moment=moment, limit=LOOKED_AT)
+            found = repository.due(
+                session,
+                moment=moment,
+                limit=free,
+                limit_per_url=AT_ONCE_PER_URL,
+                but_for=[url for url, taken in places.items() if taken >= AT_ONCE_PER_URL],
+            )
         chosen: list[DeliveryRow] = []
-        places: Counter[str] = Counter()
         for row in found:
-            if places[row.url] < AT_ONCE_PER_URL and len(chosen) < AT_ONCE:
+            if places[row.url] < AT_ONCE_PER_URL:
                 places[row.url] += 1
                 chosen.append(row)
         if not chosen:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -116,12 +116,38 @@ def sweep(session: Session, *, before: datetime) -> int:
     return len(gone.all())
 
 
-def due(session: Session, *, moment: datetime, limit: int) -> Sequence[DeliveryRow]:
-    """Return deliveries whose time has come, the longest due first."""
+def due(
+    session: Session,
+    *,
+    moment: datetime,
+    limit: int,
+    limit_per_url: int,
+    but_for: Sequence[str] = (),
+) -> Sequence[DeliveryRow]:
+    """Return deliveries whose time has come, the longest due first; of one address only a few.
+
+    Those to the addresses `but_for` are left out. However many wait for a receiver that is
+    away, they take no place of another's.
+    """
+    in_turn = (
+        select(
+            DeliveryRow.id,
+            func.row_number()
+            .over(partition_by=DeliveryRow.url, order_by=(DeliveryRow.next_try_at, DeliveryRow.id))
+            .label("turn"),
+        )
+        .where(
+            DeliveryRow.state == WAITING,
+            DeliveryRow.next_try_at <= moment,
+            DeliveryRow.url.not_in(but_for),
+        )
+        .subquery()
+    )
     return session.scalars(
         select(DeliveryRow)
-        .where(DeliveryRow.state == WAITING, DeliveryRow.next_try_at <= moment)
-        .order_by(DeliveryRow.next_try_at)
+        .join(in_turn, in_turn.c.id == DeliveryRow.id)
+        .where(in_turn.c.turn <= limit_per_url)
+        .order_by(DeliveryRow.next_try_at, DeliveryRow.id)
         .limit(limit)
     ).all()
 

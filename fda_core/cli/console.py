@@ -1,11 +1,13 @@
 """The two streams of the command: results on stdout, everything else on stderr."""
 
+import errno
 import io
 import json
 import os
+import select
 import sys
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from rich.console import Console, ConsoleDimensions
 from rich.markup import escape
@@ -33,6 +35,10 @@ class Stream(Console):
     def size(self, new_size: tuple[int, int]) -> None:
         self._width, self._height = new_size
 
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command; the library would end the process with 1 and without stdout."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
 
 out = Stream(highlight=False)
 err = Stream(stderr=True, highlight=False)
@@ -52,26 +58,40 @@ def escape_unknown_letters() -> None:
 
 
 def print_error(problem: FdaError, *, as_json: bool) -> None:
-    """Print code, what happened and what to do."""
-    err.print(
-        f"[bold red]error[/] [bold]{problem.code}[/]: {escape(problem.message)}", soft_wrap=True
-    )
-    if problem.hint:
-        err.print(f"[cyan]hint[/]: {escape(problem.hint)}", soft_wrap=True)
+    """Print code, what happened and what to do; what nobody can be told changes no exit code."""
+    try:
+        err.print(
+            f"[bold red]error[/] [bold]{problem.code}[/]: {escape(problem.message)}",
+            soft_wrap=True,
+        )
+        if problem.hint:
+            err.print(f"[cyan]hint[/]: {escape(problem.hint)}", soft_wrap=True)
+    except OSError:
+        give_up(sys.stderr)
     if as_json:
         try:
             print_json({"error": problem.as_dict()})
             sys.stdout.flush()
         except OSError:
-            _give_up_stdout()
+            give_up(sys.stdout)
 
 
-def _give_up_stdout() -> None:
+def give_up(stream: TextIO) -> None:
     """Let what could not be written go: trying again at the end would hide the exit code."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
+
+
+def is_read(stream: TextIO) -> bool:
+    """Say whether somebody may still read what is written: not if it is a pipe to nobody."""
+    try:
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)
+        return not any(said & select.POLLERR for _, said in poll.poll(0))
+    except (OSError, ValueError):
+        return True
 
 
 def size(count: int) -> str:

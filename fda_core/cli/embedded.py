@@ -104,6 +104,8 @@ class Embedded:
         self._mirror = mirror
         self._folder = settings.data_dir
         self._url = ""
+        self._missing = ""
+        """What the service last said it was not ready for."""
         self._supervisor = Supervisor(restarts=settings.restarts, tell=tell, on_change=self._note)
 
     @contextmanager
@@ -147,7 +149,7 @@ class Embedded:
                 grace_seconds=settings.grace_seconds,
                 may_finish=True,
             )
-        self._wait(lambda: self._get("/readyz") == 200, api, "become ready")
+        self._wait(self._is_ready, api, "become ready")
         running = Running(
             url=self._url,
             key=self._valid_key(environment),
@@ -200,7 +202,7 @@ class Embedded:
     def _valid_key(self, environment: dict[str, str]) -> str:
         """Return the key; another one if the database is not the one it was made for."""
         path = self._folder / KEY_FILE
-        if self._get("/v1/keys?limit=1", key=self._key(environment)) == 401:
+        if self._get("/v1/keys?limit=1", key=self._key(environment))[0] == 401:
             self._tell(f"{path} is not valid for this database; made anew")
             path.unlink()
         return self._key(environment)
@@ -257,7 +259,8 @@ class Embedded:
         while not is_so():
             self._check_stop()
             if time.monotonic() > until:
-                raise died(child, f"did not {what} in {self.settings.ready_seconds:g} s")
+                why = f": {self._missing}" if self._missing else ""
+                raise died(child, f"did not {what} in {self.settings.ready_seconds:g} s{why}")
             self._supervisor.step()
             self.stop.wait(POLL_SECONDS)
 
@@ -265,16 +268,26 @@ class Embedded:
         if self.stop.is_set():
             raise Cancelled("stopped before it was ready")
 
-    def _get(self, path: str, *, key: str | None = None) -> int | None:
-        """Return the status of an answer of our own api, or None if there was none."""
+    def _is_ready(self) -> bool:
+        """Say whether everything the service needs answers; tell what does not."""
+        status, body = self._get("/readyz")
+        missing = _detail(body) if status == 503 else ""
+        if missing and missing != self._missing:
+            self._tell(missing)
+        self._missing = missing
+        return status == 200
+
+    def _get(self, path: str, *, key: str | None = None) -> tuple[int | None, bytes]:
+        """Return status and body of an answer of our own api; None if there was none."""
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         address = self._url.removeprefix("http://")
         connection = http.client.HTTPConnection(address, timeout=5.0)
         try:
             connection.request("GET", path, headers=headers)
-            return connection.getresponse().status
+            answer = connection.getresponse()
+            return answer.status, answer.read()
         except (OSError, http.client.HTTPException):
-            return None
+            return None, b""
         finally:
             connection.close()
 
@@ -346,6 +359,14 @@ def in_background(service: Embedded) -> Iterator[Background]:
         thread.join()
     if failure:
         raise failure[0]
+
+
+def _detail(body: bytes) -> str:
+    """Return what a problem document says."""
+    try:
+        return str(json.loads(body)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _metrics_port(environment: Mapping[str, str], place: int) -> dict[str, str]:

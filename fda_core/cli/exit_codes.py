@@ -4,6 +4,8 @@ from fda_core import errors
 
 OK = 0
 INTERRUPTED = 130
+NOBODY_READS = 141
+"""What shells say of programs that SIGPIPE ended, as `| head` ends them."""
 OUR_BUG = 70
 
 EXIT_CODES: dict[type[errors.FdaError], int] = {

@@ -3,6 +3,7 @@
 import os
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -11,8 +12,15 @@ from rich.markup import escape
 
 from fda_core import __version__
 from fda_core.cli import resource_commands, service_commands
-from fda_core.cli.console import err, escape_unknown_letters, print_error, print_json
-from fda_core.cli.exit_codes import INTERRUPTED, OUR_BUG, exit_code
+from fda_core.cli.console import (
+    err,
+    escape_unknown_letters,
+    give_up,
+    is_read,
+    print_error,
+    print_json,
+)
+from fda_core.cli.exit_codes import INTERRUPTED, NOBODY_READS, exit_code
 from fda_core.cli.options import AsJson, Debug, On, Output, RecipePath, Set, here, read_text
 from fda_core.cli.system_errors import shortage
 from fda_core.errors import BadParameter, Cancelled, FdaError, InternalError, OutOfHostMemory
@@ -242,35 +250,67 @@ def run(arguments: list[str] | None = None) -> None:
     os.environ.setdefault("KMP_BLOCKTIME", "0")
     escape_unknown_letters()
     given = sys.argv[1:] if arguments is None else arguments
+    sys.exit(_flushed(_ended(given), as_json="--json" in given))
+
+
+def _ended(given: list[str]) -> str | int | None:
+    """Run the command; return its exit code once whoever can be told knows why."""
     debug, as_json = "--debug" in given, "--json" in given
     try:
         app(given, standalone_mode=True)
     except SystemExit as ending:
+        if isinstance(ending.__context__, BrokenPipeError):  # typer takes any for an end
+            return _broken(ending.__context__, as_json=as_json)
         misused = _misused(ending)
         if as_json and misused is not None:
             print_json({"error": misused.as_dict()})
-        raise
+        return ending.code
     except FdaError as problem:
         if debug:
             traceback.print_exc()
         elif "trace" in problem.context:
-            err.print("The full traceback is shown with --debug.")
+            with suppress(OSError):
+                err.print("The full traceback is shown with --debug.")
         print_error(problem, as_json=as_json)
-        sys.exit(exit_code(problem))
+        return exit_code(problem)
     except (Cancelled, KeyboardInterrupt) as stop:
-        if as_json:
-            print_json({"error": {"code": "interrupted", "message": str(stop)}})
         said = str(stop) or "stopped; run the same command again to go on"
-        err.print(escape(said), soft_wrap=True)
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        sys.exit(OUR_BUG)
+        with suppress(OSError):
+            if as_json:
+                print_json({"error": {"code": "interrupted", "message": str(stop)}})
+            err.print(escape(said), soft_wrap=True)
+        return INTERRUPTED
     except Exception as problem:
         if debug:
             traceback.print_exc()
         what = _named(problem)
         print_error(what, as_json=as_json)
-        sys.exit(exit_code(what))
+        return exit_code(what)
+    return None
+
+
+def _flushed(code: str | int | None, *, as_json: bool) -> str | int | None:
+    """Write out what is still held; return the exit code, which that may change from 0."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as problem:
+            give_up(stream)
+            code = code or _broken(problem, as_json=as_json)
+    return code
+
+
+def _broken(problem: OSError, *, as_json: bool) -> int:
+    """Return the exit code of a stream that broke: nobody reads ours any more, or an error."""
+    if isinstance(problem, BrokenPipeError):
+        unread = [stream for stream in (sys.stdout, sys.stderr) if not is_read(stream)]
+        for stream in unread:
+            give_up(stream)
+        if unread:
+            return NOBODY_READS
+    what = _named(problem)
+    print_error(what, as_json=as_json)
+    return exit_code(what)
 
 
 def _misused(ending: SystemExit) -> FdaError | None:

@@ -56,6 +56,23 @@ def longest_beside(plan: Plan) -> str:
     return max(publication(plan), lock(plan), *probes(plan), key=lambda uri: len(basename(uri)))
 
 
+def longest_written(plan: Plan) -> str:
+    """Return the longest address that a merge writes, apart from the anchor cache's."""
+    heads = (
+        f"heads/{expert.name}.safetensors"
+        for expert in plan.experts
+        if expert.heads and plan.recipe.heads == "keep"
+    )
+    files = ("model.safetensors.index.json", *plan.base.sidecars, *heads)
+    written = (
+        publication(plan),
+        *(join(staging(plan), file) for file in files),
+        *(shard(plan, planned) for planned in plan.shards),
+        *(record(plan, unit.id) for unit in plan.units),
+    )
+    return max(written, key=lambda uri: len(uri.encode()))
+
+
 def parts(plan: Plan) -> str:
     """Return the folder of the pieces that publishing joins into one file."""
     return join(job_folder(plan.workspace, plan.job_id), "parts")

@@ -1,4 +1,4 @@
-"""File systems bound the length of a name; what we put beside an output has longer ones than it.
+"""File systems bound the length of a name, S3 of a key; what lies beside an output has longer ones.
 
 Asked when planning: it would show at the first thing written there, and for one file made of
 parts that is publishing, hours later.
@@ -15,10 +15,37 @@ from fda_core.errors import RecipeError
 USUAL_BYTES = 255
 
 
+MOST_KEY_BYTES = 1024
+"""S3's own limit."""
+
+
 def check_output_name(plan: Plan) -> None:
-    """Refuse a local output whose name leaves no room for the names that are made of it."""
-    if scheme(plan.output) != "file":
-        return
+    """Refuse an output whose name leaves no room for the names that are made of it."""
+    if scheme(plan.output) == "file":
+        _check_name(plan)
+    else:
+        _check_key(plan)
+
+
+def _check_key(plan: Plan) -> None:
+    longest = layout.longest_written(plan)
+    excess = len(_key(longest)) - MOST_KEY_BYTES
+    if excess > 0:
+        raise RecipeError(
+            f"the output's key has {len(_key(plan.output))} bytes, {excess} too many: keys made of "
+            f"it, such as …/{basename(longest)}, may have {MOST_KEY_BYTES}",
+            hint="Give the output a shorter address.",
+            key="output",
+            output=plan.output,
+        )
+
+
+def _key(uri: str) -> bytes:
+    """Return an object's key, as S3 counts it."""
+    return uri.partition("://")[2].partition("/")[2].encode()
+
+
+def _check_name(plan: Plan) -> None:
     most = _most_bytes(parent(plan.output))
     name, longest = (_length(uri) for uri in (plan.output, layout.longest_beside(plan)))
     if longest > most:

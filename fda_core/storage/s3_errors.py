@@ -24,6 +24,7 @@ _RIGHTS = (
     "Check the credentials and what they may do there. Without the right to list the bucket, S3 "
     "says this of objects that are not there, too."
 )
+_REGION = "Set AWS_DEFAULT_REGION to the bucket's region, and check AWS_ENDPOINT_URL."
 _CHANGED = "Plan again, and leave inputs alone while a job runs."
 _LATER = "Check the network and the S3 service; then try again."
 
@@ -38,6 +39,13 @@ _CODES: dict[str, Row] = {
     "ExpiredToken": (Forbidden, "the credentials have expired", "Log in again."),
     "InvalidToken": (Forbidden, "the session token is not valid", "Log in again."),
     "RequestTimeTooSkewed": (Forbidden, "the clocks differ", "Set this machine's clock."),
+    "KeyTooLongError": (
+        Forbidden,
+        "S3 takes no keys of more than 1024 bytes",
+        "Use a shorter one.",
+    ),
+    "AuthorizationHeaderMalformed": (Forbidden, "the bucket is in another region", _REGION),
+    "PermanentRedirect": (Forbidden, "the bucket is in another region", _REGION),
     "InvalidObjectState": (Forbidden, "the object is archived", "Restore it first."),
     "PreconditionFailed": (ChangedInput, "no longer the object that was planned with", _CHANGED),
     "QuotaExceeded": (OutOfDisk, "the quota is used up", "Free some space there."),

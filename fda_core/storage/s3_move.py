@@ -15,7 +15,12 @@ from fda_core.contract import uris
 from fda_core.errors import FdaError, Forbidden, NotFound, OutputExists
 from fda_core.storage.base import CLAIM, ObjectInfo
 from fda_core.storage.s3_connection import Connection
-from fda_core.storage.s3_objects import delete_object, delete_objects, list_objects
+from fda_core.storage.s3_objects import (
+    abort_uploads,
+    delete_object,
+    delete_objects,
+    list_objects,
+)
 from fda_core.storage.s3_places import Place
 from fda_core.storage.s3_read import RangeReader
 from fda_core.storage.s3_write import put_if_absent
@@ -50,6 +55,7 @@ class Mover:
         self._take(claim)
         for group in _in_order(found, self._staging):
             self._copy_all(group)
+        abort_uploads(self._connection, self._target)  # of an earlier try that was killed
         delete_objects(self._connection, self._staging)
         delete_object(self._connection, claim)
 

@@ -41,8 +41,7 @@ def delete_objects(connection: Connection, place: Place) -> None:
         keys = [found["Key"] for found in page]
         for first in range(0, len(keys), _MOST_DELETED):
             _delete(connection, place, keys[first : first + _MOST_DELETED])
-    with suppress(FdaError):  # parts are no objects, and listing them is a right of its own
-        _abort_uploads(connection, place)
+    abort_uploads(connection, place)
 
 
 def _pages(connection: Connection, place: Place) -> Iterator[Sequence[dict[str, Any]]]:
@@ -78,20 +77,25 @@ def _delete(connection: Connection, place: Place, keys: Sequence[str]) -> None:
         connection.persist(attempt, doing="remove everything", uri=place.uri)
 
 
-def _abort_uploads(connection: Connection, place: Place) -> None:
-    found = connection.call(
-        "list_multipart_uploads",
-        doing="list uploads",
-        uri=place.uri,
-        Bucket=place.bucket,
-        Prefix=place.prefix,
-    )
-    for upload in found.get("Uploads", []):
-        connection.call(
-            "abort_multipart_upload",
-            doing="remove",
+def abort_uploads(connection: Connection, place: Place) -> None:
+    """Remove the parts that killed writers left below a place, if that is allowed.
+
+    Parts are no objects, and listing them is a right of its own.
+    """
+    with suppress(FdaError):
+        found = connection.call(
+            "list_multipart_uploads",
+            doing="list uploads",
             uri=place.uri,
             Bucket=place.bucket,
-            Key=upload["Key"],
-            UploadId=upload["UploadId"],
+            Prefix=place.prefix,
         )
+        for upload in found.get("Uploads", []):
+            connection.call(
+                "abort_multipart_upload",
+                doing="remove",
+                uri=place.uri,
+                Bucket=place.bucket,
+                Key=upload["Key"],
+                UploadId=upload["UploadId"],
+            )

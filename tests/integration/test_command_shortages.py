@@ -1,6 +1,7 @@
 """What the command says where the system lets it have no more."""
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from tests.support.checkpoints import RecipeFile, base_model, expert_of
 
-RESOURCES = 6
+STORAGE, RESOURCES, NOBODY_READS = 4, 6, 141
 
 
 def _fda(*arguments: object, **more: Any) -> "subprocess.CompletedProcess[str]":
@@ -28,6 +29,44 @@ def test_a_full_disk_behind_stdout_is_no_bug_of_ours(options: tuple[str, ...]):
     assert "out_of_disk" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert "Exception ignored" not in ended.stderr
+
+
+@pytest.mark.parametrize("arguments", [("methods",), ("methods", "--json"), ("--version",)])
+def test_a_stdout_that_nobody_reads_has_an_exit_code_of_its_own(arguments: tuple[str, ...]):
+    ended = _fda(*arguments, stdout=_read_by_nobody())
+    assert (ended.returncode, ended.stderr) == (NOBODY_READS, "")
+
+
+def test_an_error_that_nobody_reads_keeps_its_exit_code():
+    command = [sys.executable, "-m", "fda_core.cli", "inspect", "/not/there", "--json"]
+    unread = _read_by_nobody()
+    told = subprocess.run(command, stdout=subprocess.PIPE, stderr=unread, timeout=120)
+    assert told.returncode == STORAGE
+    assert json.loads(told.stdout)["error"]["code"] == "not_found"
+
+
+def test_progress_that_nobody_reads_ends_a_merge_that_goes_on_when_run_again(tmp_path: Path):
+    base = base_model(num_hidden_layers=1)
+    base.save(tmp_path / "base")
+    expert_of(base, 0).save(tmp_path / "a")
+    recipe = RecipeFile(
+        base=tmp_path / "base",
+        experts={"a": tmp_path / "a"},
+        output=tmp_path / "out",
+        method="linear",
+    ).write(tmp_path / "recipe.yaml")
+    command = [sys.executable, "-m", "fda_core.cli", "merge", recipe, "--workers", "1"]
+    unread = _read_by_nobody()
+    ended = subprocess.run(command, stdout=unread, stderr=unread, timeout=120)
+    assert ended.returncode == NOBODY_READS
+    assert _fda(*command[3:]).returncode == 0
+
+
+def _read_by_nobody() -> int:
+    """Return where to write to a pipe whose reader is gone."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
 
 
 def test_too_few_open_files_are_named(tmp_path: Path):

@@ -43,9 +43,12 @@ class Api(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         key = (self.headers.get("authorization") or "").removeprefix("Bearer ")
         known = self.path == "/readyz" or key in keys_file().read_text().split()
-        self.send_response(200 if known else 401)
-        self.send_header("Content-Length", "0")
+        missing = os.environ.get("STANDIN_MISSING") if self.path == "/readyz" else None
+        body = json.dumps({"detail": missing}).encode() if missing else b""
+        self.send_response(503 if missing else 200 if known else 401)
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         print("api was asked", self.path, flush=True)
@@ -92,8 +95,10 @@ def serve(name: str) -> None:
 
 def up(arguments: list[str]) -> None:
     """Run the real command with stand-ins for the service's processes."""
+    from functools import partial
+
     from fda_core.cli import up as module
-    from fda_core.cli.embedded import Programs
+    from fda_core.cli.embedded import EmbeddedSettings, Programs
     from fda_core.cli.main import run
     from fda_core.supervise.supervisor import Restarts
 
@@ -105,6 +110,8 @@ def up(arguments: list[str]) -> None:
         admin=(*me, "admin"),
     )
     module.Programs = lambda: programs  # type: ignore[assignment,misc]
+    patience = float(os.environ.get("STANDIN_PATIENCE", "90"))
+    module.EmbeddedSettings = partial(EmbeddedSettings, ready_seconds=patience)  # type: ignore[assignment,misc]
     module.Restarts = lambda: Restarts(first_wait_seconds=0.05, deaths=3)  # type: ignore[assignment,misc]
     run(["up", *arguments])
 

@@ -1,5 +1,6 @@
 """How messages lie in Redis: whoever sends and whoever takes must say the same to Celery."""
 
+import ssl
 from typing import Any
 
 from fda_core.contract.service.names import PRIORITIES
@@ -24,6 +25,14 @@ def broker_options() -> dict[str, Any]:
         "priority_steps": list(range(PRIORITIES)),
         "sep": SEPARATOR,
     }
+
+
+def broker_tls(redis_url: str) -> dict[str, Any] | None:
+    """Return Celery's `broker_use_ssl`: as every other client of ours, it checks certificates.
+
+    Left to itself it takes any. What the address says (`?ssl_cert_reqs=`, …) counts before this.
+    """
+    return {"ssl_cert_reqs": ssl.CERT_REQUIRED} if redis_url.startswith("rediss://") else None
 
 
 def queue_lists(queue: str) -> tuple[str, ...]:

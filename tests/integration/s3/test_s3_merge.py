@@ -1,8 +1,10 @@
 """Checkpoints and whole merges on S3: the bytes that the same merge makes on disk."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import safetensors.torch
@@ -17,7 +19,8 @@ from fda_core.storage.local import LocalStorage
 from fda_core.storage.s3 import S3Storage
 from tests.support.checkpoints import RecipeFile, base_model, expert_of, read_tensors
 from tests.support.command import Outcome, fda, succeed
-from tests.support.fault_proxy import FaultProxy
+from tests.support.fault_proxy import Fault, FaultProxy, Head
+from tests.support.seaweed import BUCKET
 
 BASE = base_model(vocab_size=17_000)
 SHARDS = {"shard_size": 10**6}
@@ -238,6 +241,33 @@ def test_refusals_name_what_is_missing(uploaded: str, tmp_path: Path) -> None:
 
     nothing = recipe(tmp_path / "b.yaml", f"{uploaded}/nothing", f"{uploaded}/o", "linear")
     assert (merge(nothing).code, merge(nothing).error["code"]) == (STORAGE, "not_found")
+
+
+def test_a_key_that_just_fits_merges_and_a_longer_one_is_refused_when_planned(
+    models: Path, tmp_path: Path, root: str, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 takes keys of 1024 bytes. The server here has a limit of its own for each part of one."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+    beyond = Fault(kind="answer", status=400, code="KeyTooLongError")
+
+    def as_s3_does(request: Head) -> Fault | None:
+        key = unquote(request.target.partition("?")[0].removeprefix(f"/{BUCKET}/"))
+        return beyond if len(key.encode()) > 1024 else None
+
+    def output(length: int) -> str:
+        folder = "/".join([root, "é" * 90, *["d" * 180] * 3, ""])
+        return folder + "x" * (length - len(folder.removeprefix(f"s3://{BUCKET}/").encode()))
+
+    proxy.weather = as_s3_does
+    path = recipe(tmp_path / "r.yaml", models, output(1000), "linear")
+    refused = merge(path, "--workers", 1)
+    assert (refused.code, refused.error["code"]) == (RECIPE, "recipe_invalid")
+    found = re.search(r"has 1000 bytes, (\d+) too many", refused.error["message"])
+    assert found is not None
+    most = 1000 - int(found[1])
+    again = merge(recipe(path, models, output(most + 1), "linear"), "--workers", 1)
+    assert (again.code, again.error["code"]) == (RECIPE, "recipe_invalid")
+    succeed("merge", recipe(path, models, output(most), "linear"), "--workers", 1)
 
 
 def test_a_whole_bucket_is_no_output(uploaded: str, tmp_path: Path) -> None:

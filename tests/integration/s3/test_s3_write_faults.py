@@ -18,6 +18,7 @@ from fda_core.storage.base import CLAIM
 from fda_core.storage.s3 import S3Storage
 from tests.support.fault_proxy import FaultProxy, Kind
 from tests.support.seaweed import BUCKET
+from tests.support.stand_in_processes import until
 
 MIB = 2**20
 CONTENT = random.Random(2).randbytes(11 * MIB + 11)
@@ -358,3 +359,29 @@ def test_a_copy_in_parts_that_fails_is_aborted(
         through_proxy.move_into_place(f"{root}/staging", f"{root}/out")
     assert uploads(storage, root) == []
     assert storage.read(f"{root}/staging/large") == CONTENT
+
+
+def test_parts_that_a_killed_move_left_go_when_it_is_repeated(
+    storage: S3Storage,
+    proxy: FaultProxy,
+    root: str,
+) -> None:
+    storage.put(f"{root}/staging/large", CONTENT)
+    proxy.add("stall", method="PUT", target="partNumber=2")
+    code = (
+        "from fda_core.storage import s3_move; from fda_core.storage.s3 import S3Storage\n"
+        f"s3_move.WHOLE_BYTES, s3_move._PART_BYTES = {2 * MIB}, {5 * MIB}\n"
+        f"S3Storage().move_into_place('{root}/staging', '{root}/out')"
+    )
+    killed = subprocess.Popen(
+        [sys.executable, "-c", code], env={**os.environ, "AWS_ENDPOINT_URL": proxy.url}
+    )
+    try:
+        until(lambda: proxy.count("PUT", "partNumber=2"), "the second part is on its way")
+    finally:
+        killed.kill()
+        killed.wait()
+    assert uploads(storage, root) != []
+    storage.move_into_place(f"{root}/staging", f"{root}/out")
+    assert content(storage, f"{root}/out") == {"large": CONTENT}
+    assert uploads(storage, root) == []

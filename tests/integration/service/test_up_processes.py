@@ -275,6 +275,16 @@ def test_a_process_that_dies_again_and_again_is_given_up_with_its_last_words(sta
     assert running.diary()[-1] == "controller ended"
 
 
+def test_what_it_is_not_ready_for_is_in_the_last_error(start: Start):
+    missing = "not ready: broker (AuthenticationError)"
+    running = start(STANDIN_MISSING=missing, STANDIN_PATIENCE="4")
+    out, err = running.process.communicate(timeout=40)
+    error = json.loads(out)["error"]
+    assert (running.process.returncode, error["code"]) == (7, "process_failed")
+    assert f"api did not become ready in 4 s: {missing}; it" in error["message"]
+    assert err.count(f"fda up: {missing}\n") == 1
+
+
 def test_a_worker_that_was_drained_stays_away(start: Start):
     running = start().ready()
     os.kill(running.children()["worker-1"], signal.SIGTERM)

@@ -171,6 +171,18 @@ def test_cancelling_asks_with_the_jobs_name_and_can_be_done_by_keyboard(window: 
     expect(page.locator("#waits")).to_have_text("Waits for its workers to stop.")
 
 
+def test_a_name_that_turns_the_writing_round_turns_nothing_but_itself(window: Visit, here: Site):
+    job = put_job(here.database, "running", output="/models/\u202eturned")
+    window.sign_in()
+    page = window.go(f"/jobs/{job}")
+    page.get_by_text("Cancel…").click()
+    name, number = page.locator("#cancel b"), page.locator("#cancel code")
+    left, right = name.bounding_box(), number.bounding_box()
+    assert left is not None
+    assert right is not None
+    assert left["x"] + left["width"] <= right["x"], "what follows the name stands to its right"
+
+
 def test_a_new_job_from_an_old_one(window: Visit, here: Site):
     old = put_job(here.database, "succeeded", output="/models/old", labels={"run": "7"})
     window.sign_in()
@@ -189,7 +201,8 @@ def test_a_new_job_from_an_old_one(window: Visit, here: Site):
 def test_pages_fit_small_windows_and_follow_the_systems_colours(
     opened: Browser, here: Site, scheme: str
 ):
-    job = put_job(here.database, "failed", output="/models/" + "long-name-" * 12)
+    long = "longname" * 25  # nowhere to break
+    job = put_job(here.database, "failed", output=f"/models/{long}", labels={"of": long})
     size = {"width": 360, "height": 740}
     with visit(opened, here, color_scheme=scheme, viewport=size) as window:
         window.sign_in("admin")

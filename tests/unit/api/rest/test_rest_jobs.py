@@ -368,6 +368,17 @@ def test_a_long_poll_answers_at_once_if_it_has_changed_already(rest: Rest):
     assert answer.elapsed < timedelta(seconds=5)
 
 
+def test_a_long_poll_shows_a_job_that_is_over_at_once_unless_it_is_known(rest: Rest):
+    job = rest.submitter.submit()
+    path = f"/v1/jobs/{job['id']}"
+    rest.lead(job["id"], "failed")
+    answer = rest.viewer.get(f"{path}?wait=30")
+    assert answer.json()["state"] == "failed"
+    assert answer.elapsed < timedelta(seconds=15)
+    known = {"If-None-Match": answer.headers["etag"]}
+    assert rest.viewer.get(f"{path}?wait=0.4", headers=known).status_code == 304
+
+
 def test_a_long_poll_ends_with_its_time(rest: Rest):
     job = rest.submitter.submit()
     path = f"/v1/jobs/{job['id']}?wait=0.4"

@@ -23,6 +23,7 @@ from api.webhooks.transport import Transport
 from fda_core.contract.rest.jobs import JobRequest
 from fda_core.contract.service.states import JobState
 from tests.support.receiver import Receiver, certificate, receiver, status
+from tests.support.stand_in_processes import until
 from tests.support.stand_ins import GATE, Caller, Clock, client_of, recipe, submit
 
 NAME = "hooks.example.org"
@@ -399,6 +400,32 @@ def test_one_slow_receiver_leaves_places_for_others(
     assert sorted(message.path for message in target.got) == ["/quick", *["/slow"] * 4]
 
 
+def test_a_dead_receivers_backlog_takes_no_turn_of_others(
+    either: Database, target: Receiver, clock: Clock
+):
+    client = client_of(router(GATE, WebhookService(either, allow_private=True, clock=clock)))
+    with receiver() as gone:
+        dead = gone.url()
+    path, _ = hook(client, dead)
+    with either.write() as session:
+        session.add_all(
+            DeliveryRow(
+                id=f"msg_{number}",
+                webhook_id=path.rpartition("/")[2],
+                team="red",
+                url=dead,
+                type="job.failed",
+                payload={},
+                next_try_at=clock() - timedelta(hours=1),
+            )
+            for number in range(500)
+        )
+    path, _ = hook(client, target.url("/well"))
+    client.post(f"{path}/test")
+    Courier(either, allow_private=True, clock=clock).step()
+    assert [message.path for message in target.got] == ["/well"]
+
+
 def test_signed_with_the_moment_of_the_try(
     client: TestClient, courier: Courier, target: Receiver, clock: Clock
 ):
@@ -446,3 +473,30 @@ def test_every_try_is_counted_by_how_it_ended(database: Database, target: Receiv
     client.post(f"{path}/test")
     assert courier.step() == 1
     assert counted == ["retried", "delivered", "failed"]
+
+
+def test_a_receiver_that_hangs_holds_up_nobody_else(database: Database, target: Receiver):
+    client = client_of(router(GATE, WebhookService(database, allow_private=True)))
+    with receiver() as hanging:
+        hanging.answers += [silent(hanging)] * 9
+        slow, _ = hook(client, hanging.url())
+        well, _ = hook(client, target.url())
+        for path in [slow] * 9 + [well] * 9:
+            client.post(f"{path}/test")
+        courier = Courier(
+            database, allow_private=True, transport=Transport(seconds=60), patience_seconds=0.05
+        )
+
+        def step() -> bool:
+            courier.step()
+            return len(target.got) == 9
+
+        until(step, "everybody else was told")
+        with database.read() as session:
+            rows = session.query(DeliveryRow).filter_by(url=hanging.url()).all()
+        assert [row.last_error for row in rows] == [None] * 9
+        assert sorted(row.tries for row in rows) == [0] * 5 + [1] * 4, "four have begun"
+    courier.close()
+    with database.read() as session:
+        rows = session.query(DeliveryRow).filter_by(url=hanging.url()).all()
+    assert sum(row.last_error is not None for row in rows) == 4, "their ends are written down"
