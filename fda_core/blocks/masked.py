@@ -9,12 +9,12 @@ window each family says otherwise.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 from torch import Tensor, nn
 
 from fda_core.blocks.arguments import Arguments, Masked, causal_mask, mask_both_ways
+from fda_core.blocks.library import modules_of
 
 Settings = Mapping[str, Any]
 Window = Callable[[Any, int], int | None]
@@ -102,10 +102,7 @@ _KINDS = {
 
 def _build(name: str, settings: Settings, layer: int) -> tuple[nn.Module, Arguments]:
     kind = _KINDS[name]
-    short = kind.package or name
-    package = f"transformers.models.{short}"
-    configuration = import_module(f"{package}.configuration_{short}")
-    modeling = import_module(f"{package}.modeling_{short}")
+    configuration, modeling = modules_of(kind.package or name)
     config = getattr(configuration, kind.config or f"{kind.stem}Config")(**settings)
     config._attn_implementation = "eager"
     if kind.mask is causal_mask:

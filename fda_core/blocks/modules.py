@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 from torch import nn
 
 from fda_core.blocks.arguments import Arguments, Masked, causal_mask, unmasked
+from fda_core.blocks.library import modules_of
 from fda_core.blocks.masked import MASKED
 from fda_core.checkpoints.layers import NOT_THE_LAYERS
 from fda_core.errors import InternalError, UnknownArchitecture
@@ -67,9 +67,7 @@ _KINDS = {
 
 def _build(name: str, settings: Settings) -> nn.Module:
     kind = _KINDS[name]
-    package = f"transformers.models.{kind.package}"
-    configuration = import_module(f"{package}.configuration_{kind.package}")
-    modeling = import_module(f"{package}.modeling_{kind.package}")
+    configuration, modeling = modules_of(kind.package)
     module: nn.Module = getattr(modeling, kind.layer)(
         _settled(getattr(configuration, kind.config)(**settings))
     )

@@ -197,12 +197,18 @@ def _completed(table: dict[str, Any], earlier: Mapping[str, dict[str, Any]]) -> 
     return {**other, **own, "towers": [tower]}
 
 
+def known_family(config: Mapping[str, Any]) -> Family | None:
+    """Return the family of a model config; None if the table has none of its model type."""
+    kind = config.get("model_type")
+    return next((found for found in families().values() if kind in found.model_types), None)
+
+
 def family_of(config: Mapping[str, Any], *, where: str) -> Family:
     """Return the family of a model config, or raise `UnknownArchitecture`."""
+    found = known_family(config)
+    if found is not None:
+        return found
     kind = config.get("model_type")
-    for family in families().values():
-        if kind in family.model_types:
-            return family
     known = sorted(kind for family in families().values() for kind in family.model_types)
     said = f"model_type {kind!r}" if kind else "no model_type"
     raise UnknownArchitecture(

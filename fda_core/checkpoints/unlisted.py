@@ -16,7 +16,7 @@ from typing import Any, Final
 from fda_core.checkpoints.dtypes import FLOATS
 from fda_core.checkpoints.header import shown
 from fda_core.checkpoints.index import RawCheckpoint
-from fda_core.checkpoints.layers import Family, Tower, families, family_of
+from fda_core.checkpoints.layers import Family, Tower, families, known_family
 from fda_core.contract.plan import TensorEntry
 from fda_core.errors import UnknownArchitecture
 
@@ -46,9 +46,9 @@ def family_of_checkpoint(raw: RawCheckpoint, *, like: Family | None = None) -> F
     `like` is the base's family, which an expert of the same unlisted model type shares. Raises
     `UnknownArchitecture` where config.json has no model type that could be one.
     """
+    if (known := known_family(raw.config)) is not None:
+        return known
     kind = raw.config.get("model_type")
-    if any(kind in family.model_types for family in families().values()):
-        return family_of(raw.config, where=raw.uri)
     if not isinstance(kind, str) or not _MODEL_TYPE.fullmatch(kind):
         raise UnknownArchitecture(
             f"{raw.uri}: config.json has {f'model_type {shown(kind)}' if kind else 'no model_type'}"
@@ -78,13 +78,15 @@ def _from_names(kind: str, config: Mapping[str, Any], tensors: Entries) -> Famil
         for given, entry in tensors.items()
         if body.match(name := given.removeprefix(prefix))
     }
-    integers = [name for name, entry in inside.items() if is_integer_buffer(name, entry)]
-    buffers = (*_BUFFERS, *([rf"^({'|'.join(map(re.escape, integers))})$"] if integers else []))
-    weights = {name: entry for name, entry in inside.items() if name not in set(integers)}
+    weights = {name: e for name, e in inside.items() if not is_integer_buffer(name, e)}
+    integers = [re.escape(name) for name in inside if name not in weights]
+    buffers = (*_BUFFERS, *([rf"^({'|'.join(integers)})$"] if integers else []))
     shares = _SHARED in weights
-    ties = tuple(_tied_output(sizes, weights))
+    ties: tuple[tuple[str, str], ...]
     if shares:
         ties = (("lm_head.weight", _SHARED),) if _ties_output(kind, config) else ()
+    else:
+        ties = tuple(_tied_output(sizes, weights))
     return Family(
         name=kind,
         model_types=(kind,),

@@ -13,8 +13,6 @@ from fda_core.engine import layout
 from fda_core.errors import RecipeError
 
 USUAL_BYTES = 255
-
-
 MOST_KEY_BYTES = 1024
 """S3's own limit."""
 

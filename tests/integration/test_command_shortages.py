@@ -46,20 +46,25 @@ def test_an_error_that_nobody_reads_keeps_its_exit_code():
 
 
 def test_progress_that_nobody_reads_ends_a_merge_that_goes_on_when_run_again(tmp_path: Path):
-    base = base_model(num_hidden_layers=1)
-    base.save(tmp_path / "base")
-    expert_of(base, 0).save(tmp_path / "a")
-    recipe = RecipeFile(
-        base=tmp_path / "base",
-        experts={"a": tmp_path / "a"},
-        output=tmp_path / "out",
-        method="linear",
-    ).write(tmp_path / "recipe.yaml")
+    recipe = _recipe(tmp_path, "linear")
     command = [sys.executable, "-m", "fda_core.cli", "merge", recipe, "--workers", "1"]
     unread = _read_by_nobody()
     ended = subprocess.run(command, stdout=unread, stderr=unread, timeout=120)
     assert ended.returncode == NOBODY_READS
     assert _fda(*command[3:]).returncode == 0
+
+
+def _recipe(folder: Path, method: Any) -> Path:
+    """Write a base, an expert and a recipe that merges them."""
+    base = base_model(num_hidden_layers=1)
+    base.save(folder / "base")
+    expert_of(base, 0).save(folder / "a")
+    return RecipeFile(
+        base=folder / "base",
+        experts={"a": folder / "a"},
+        output=folder / "out",
+        method=method,
+    ).write(folder / "recipe.yaml")
 
 
 def _read_by_nobody() -> int:
@@ -70,15 +75,8 @@ def _read_by_nobody() -> int:
 
 
 def test_too_few_open_files_are_named(tmp_path: Path):
-    base = base_model(num_hidden_layers=1)
-    base.save(tmp_path / "base")
-    expert_of(base, 0).save(tmp_path / "a")
-    recipe = RecipeFile(
-        base=tmp_path / "base",
-        experts={"a": tmp_path / "a"},
-        output=tmp_path / "out",
-        method={"name": "fda", "construct": {"anchors": 2, "steps": 1}, "adapt": {"epochs": 1}},
-    ).write(tmp_path / "recipe.yaml")
+    construct = {"anchors": 2, "steps": 1}
+    recipe = _recipe(tmp_path, {"name": "fda", "construct": construct, "adapt": {"epochs": 1}})
 
     def few_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (10, 10))

@@ -10,18 +10,16 @@ from fda_core.engine.plan import make_plan
 from fda_core.engine.recipes import read_recipe
 from fda_core.engine.run import RunOptions, run_plan
 from fda_core.storage.local import LocalStorage
-from tests.support.checkpoints import RecipeFile, base_model, expert_of, read_tensors
+from tests.support.checkpoints import RecipeFile, read_tensors
 from tests.support.command import succeed
 from tests.support.merges import fda_method
+from tests.support.workers import save_models
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("what", ["anchors", "jobs"])
 def test_results_that_someone_removes_are_made_again(tmp_path: Path, workers: int, what: str):
-    base = base_model(num_hidden_layers=1)
-    base.save(tmp_path / "base")
-    for seed, name in enumerate("ab"):
-        expert_of(base, seed).save(tmp_path / name)
+    save_models(tmp_path, num_hidden_layers=1)
     recipe = RecipeFile(
         base=tmp_path / "base",
         experts={name: tmp_path / name for name in "ab"},

@@ -11,8 +11,9 @@ from fda_core.engine.plan import make_plan
 from fda_core.engine.recipes import read_recipe
 from fda_core.engine.run import RunOptions, run_plan
 from fda_core.storage.local import LocalStorage
-from tests.support.checkpoints import RecipeFile, base_model, expert_of, read_tensors
+from tests.support.checkpoints import RecipeFile, read_tensors
 from tests.support.command import succeed
+from tests.support.workers import save_models
 
 
 class KilledError(Exception):
@@ -34,10 +35,7 @@ class Watched(LocalStorage):
 
 @pytest.fixture(params=["one file", "shards"])
 def plan_in(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], Plan]:
-    base = base_model(vocab_size=20_000 if request.param == "shards" else 41)
-    base.save(tmp_path / "base")
-    for seed, name in enumerate("ab"):
-        expert_of(base, seed).save(tmp_path / name)
+    save_models(tmp_path, vocab_size=20_000 if request.param == "shards" else 41)
     recipe = RecipeFile(
         base=tmp_path / "base",
         experts={name: tmp_path / name for name in "ab"},

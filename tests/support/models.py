@@ -234,7 +234,7 @@ def _smollm3() -> nn.Module:
 
     return SmolLM3ForCausalLM(
         SmolLM3Config(
-            **_LAST_TOKENS,
+            **_WITH_TOKENS,
             no_rope_layers=[1, 0, 1],
             use_sliding_window=True,
             sliding_window=3,
@@ -246,13 +246,13 @@ def _smollm3() -> nn.Module:
 def _olmo2() -> nn.Module:
     from transformers import Olmo2Config, Olmo2ForCausalLM
 
-    return Olmo2ForCausalLM(Olmo2Config(**_LAST_TOKENS))
+    return Olmo2ForCausalLM(Olmo2Config(**_WITH_TOKENS))
 
 
 def _starcoder2() -> nn.Module:
     from transformers import Starcoder2Config, Starcoder2ForCausalLM
 
-    return Starcoder2ForCausalLM(Starcoder2Config(**_LAST_TOKENS, sliding_window=3))
+    return Starcoder2ForCausalLM(Starcoder2Config(**_WITH_TOKENS, sliding_window=3))
 
 
 def _gpt_neox() -> nn.Module:
@@ -260,16 +260,14 @@ def _gpt_neox() -> nn.Module:
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
     rope = {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5}
-    text = dict(_TEXT, vocab_size=41, bos_token_id=1, eos_token_id=2)
-    return GPTNeoXForCausalLM(GPTNeoXConfig(**text, rope_parameters=rope))
+    return GPTNeoXForCausalLM(GPTNeoXConfig(**_NEOX, rope_parameters=rope))
 
 
 def _gpt_neox_in_turn() -> nn.Module:
     """Return one whose MLP follows its attention."""
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-    text = dict(_TEXT, vocab_size=41, bos_token_id=1, eos_token_id=2)
-    return GPTNeoXForCausalLM(GPTNeoXConfig(**text, use_parallel_residual=False))
+    return GPTNeoXForCausalLM(GPTNeoXConfig(**_NEOX, use_parallel_residual=False))
 
 
 def _gemma2() -> nn.Module:
@@ -291,9 +289,7 @@ def _phi3() -> nn.Module:
     """Return one with a window whose heads have positions in half of their width only."""
     from transformers import Phi3Config, Phi3ForCausalLM
 
-    return Phi3ForCausalLM(
-        Phi3Config(**_PHI3, sliding_window=3, partial_rotary_factor=0.5, pad_token_id=0)
-    )
+    return Phi3ForCausalLM(Phi3Config(**_WITH_TOKENS, sliding_window=3, partial_rotary_factor=0.5))
 
 
 def _phi3_long() -> nn.Module:
@@ -307,9 +303,7 @@ def _phi3_long() -> nn.Module:
         "long_factor": [2.0, 4.0],
     }
     return Phi3ForCausalLM(
-        Phi3Config(
-            **_PHI3, rope_parameters=rope, original_max_position_embeddings=5, pad_token_id=0
-        )
+        Phi3Config(**_WITH_TOKENS, rope_parameters=rope, original_max_position_embeddings=5)
     )
 
 
@@ -375,8 +369,8 @@ _TEXT: dict[str, Any] = {
     "max_position_embeddings": 20,
 }
 _DECODER: dict[str, Any] = dict(_TEXT, vocab_size=41, num_attention_heads=4, num_key_value_heads=2)
-_LAST_TOKENS = dict(_DECODER, bos_token_id=1, eos_token_id=2, pad_token_id=0)
-_PHI3 = dict(_DECODER, bos_token_id=1, eos_token_id=2)
+_WITH_TOKENS = dict(_DECODER, bos_token_id=1, eos_token_id=2, pad_token_id=0)
+_NEOX: dict[str, Any] = dict(_TEXT, vocab_size=41, bos_token_id=1, eos_token_id=2)
 _DINO: dict[str, Any] = {
     "hidden_size": 16,
     "num_hidden_layers": 3,
