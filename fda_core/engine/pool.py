@@ -133,9 +133,8 @@ class _Pool:
             worker.unit = None
         elif kind == "lost" and worker.unit is not None:
             unit, worker.unit = worker.unit, None
-            self._schedule.lose(unit, what)
-            for again in (unit.id, *what.units):
-                self._sink(UnitRetried(unit=again, reason=what.message))
+            for event in self._schedule.lose(unit, what):
+                self._sink(event)
         elif kind == "error":
             raise what
 

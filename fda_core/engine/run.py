@@ -57,8 +57,11 @@ class Schedule:
         """Count a unit as not running: its worker is gone."""
         self._running.discard(unit.id)
 
-    def lose(self, unit: Unit, problem: LostResult) -> None:
-        """Have done again what a unit needs and is gone; raise that if it happens too often."""
+    def lose(self, unit: Unit, problem: LostResult) -> list[UnitRetried]:
+        """Have done again what a unit needs and is gone; raise that if it happens too often.
+
+        Return what listeners are to be told.
+        """
         self._losses[unit.id] += 1
         if not problem.units or self._losses[unit.id] > MOST_LOSSES:
             raise problem
@@ -66,6 +69,7 @@ class Schedule:
         lost = self._done.intersection(problem.units)
         self._done -= lost
         self._waiting |= lost
+        return [UnitRetried(unit=it, reason=problem.message) for it in (unit.id, *problem.units)]
 
     @property
     def finished(self) -> bool:
@@ -159,8 +163,7 @@ def _run_here(
         try:
             runner.run(unit)
         except LostResult as problem:
-            schedule.lose(unit, problem)
-            for again in (unit.id, *problem.units):
-                sink(UnitRetried(unit=again, reason=problem.message))
+            for event in schedule.lose(unit, problem):
+                sink(event)
         else:
             schedule.finish(unit)

@@ -12,10 +12,12 @@ from fda_core.anchors.config import AdaptConfig, ConstructConfig
 from fda_core.anchors.construct import pose
 from fda_core.anchors.optimisers import optimiser_of
 from fda_core.anchors.sums import PIECE
+from fda_core.blocks.masked import MASKED
 from fda_core.contract.plan import PlannedTensor, TensorRule
 from fda_core.contract.recipe import MethodSpec
 from fda_core.engine.costs import passes
 from fda_core.engine.costs.layers import (
+    ROTARY,
     Rows,
     adapt_epoch,
     construct_step,
@@ -88,6 +90,10 @@ def test_a_construction_step_has_the_products_that_are_counted(
     microbatch = None if pieces == 1 else rows.anchors // pieces
     counted = product_flops(step_of(layer, rows, microbatch=microbatch))
     assert construct_step(layer.size, rows, pieces=pieces).flops == counted
+
+
+def test_layers_with_rotary_positions_are_those_that_the_library_gives_them() -> None:
+    assert set(MASKED) - {"gpt2"} == ROTARY
 
 
 @pytest.mark.parametrize(("kind", "scope", "tokens"), OTHERS)
